@@ -1,0 +1,5 @@
+//! From collectors to bytes for Prometheus: the writer, and the scrape with its deadline and its single flight.
+
+pub mod text;
+
+pub use text::{Family, Writer};

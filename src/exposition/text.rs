@@ -1,0 +1,205 @@
+//! The writer of Prometheus' text format 0.0.4, and the only way in which a collector says a number.
+
+use std::sync::Arc;
+
+use crate::model::{Kind, LabelSet, Value, escape_help, escape_label};
+
+/// A buffer of text into which collectors write families.
+///
+/// The buffer is kept between scrapes, so a scrape of the same size allocates nothing. Constant labels (the identity, decided once) go onto
+/// every sample that does not bring a label of the same name itself.
+#[derive(Debug)]
+pub struct Writer {
+    text: Vec<u8>,
+    constant: Arc<LabelSet>,
+    scratch: String,
+    samples: u64,
+}
+
+impl Writer {
+    /// A writer that puts `constant` on every sample.
+    #[must_use]
+    pub fn new(constant: Arc<LabelSet>) -> Self {
+        Self { text: Vec::new(), constant, scratch: String::new(), samples: 0 }
+    }
+
+    /// Starts a family. Its head is written with its first sample, so a family without samples leaves no trace.
+    pub fn family<'w>(&'w mut self, name: &'w str, kind: Kind, help: &'w str) -> Family<'w> {
+        Family { writer: self, name, kind, help, begun: false }
+    }
+
+    /// A gauge with one sample without labels of its own.
+    pub fn gauge(&mut self, name: &str, help: &str, value: impl Into<Value>) {
+        self.family(name, Kind::Gauge, help).sample(&[], value);
+    }
+
+    /// A counter with one sample without labels of its own.
+    pub fn counter(&mut self, name: &str, help: &str, value: impl Into<Value>) {
+        self.family(name, Kind::Counter, help).sample(&[], value);
+    }
+
+    /// What was written.
+    #[must_use]
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// The number of samples written.
+    #[must_use]
+    pub const fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    /// Takes back everything behind the first `length` bytes: what a collector wrote before it failed half way through a family.
+    pub fn truncate(&mut self, length: usize) {
+        self.text.truncate(length);
+    }
+
+    /// Forgets what was written and keeps the memory.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.samples = 0;
+    }
+
+    fn head(&mut self, name: &str, kind: Kind, help: &str) {
+        self.text.extend_from_slice(b"# HELP ");
+        self.text.extend_from_slice(name.as_bytes());
+        self.text.push(b' ');
+        escape_help(help, &mut self.text);
+        self.text.extend_from_slice(b"\n# TYPE ");
+        self.text.extend_from_slice(name.as_bytes());
+        self.text.push(b' ');
+        self.text.extend_from_slice(kind.as_str().as_bytes());
+        self.text.push(b'\n');
+    }
+
+    fn line(&mut self, name: &str, set: &LabelSet, labels: &[(&str, &str)], value: Value) {
+        let text = &mut self.text;
+        text.extend_from_slice(name.as_bytes());
+        let mut separator = b'{';
+        for (label, value) in labels {
+            text.push(separator);
+            separator = b',';
+            text.extend_from_slice(label.as_bytes());
+            text.extend_from_slice(b"=\"");
+            if value.bytes().any(|byte| matches!(byte, b'\\' | b'"' | b'\n')) {
+                self.scratch.clear();
+                escape_label(value, &mut self.scratch);
+                text.extend_from_slice(self.scratch.as_bytes());
+            } else {
+                text.extend_from_slice(value.as_bytes());
+            }
+            text.push(b'"');
+        }
+        if !set.is_empty() {
+            text.push(separator);
+            separator = b',';
+            text.extend_from_slice(set.as_str().as_bytes());
+        }
+        let brought = |name: &str| set.contains(name) || labels.iter().any(|(label, _)| *label == name);
+        if !self.constant.is_empty() && !self.constant.names().any(brought) {
+            text.push(separator);
+            separator = b',';
+            text.extend_from_slice(self.constant.as_str().as_bytes());
+        }
+        if separator == b',' {
+            text.push(b'}');
+        }
+        text.push(b' ');
+        write_value(value, text);
+        text.push(b'\n');
+        self.samples += 1;
+    }
+}
+
+/// A family being written: its samples follow each other, as the format asks.
+#[derive(Debug)]
+pub struct Family<'w> {
+    writer: &'w mut Writer,
+    name: &'w str,
+    kind: Kind,
+    help: &'w str,
+    begun: bool,
+}
+
+impl Family<'_> {
+    /// Writes a sample with its own labels.
+    pub fn sample(&mut self, labels: &[(&str, &str)], value: impl Into<Value>) -> &mut Self {
+        self.sample_of(&EMPTY, labels, value)
+    }
+
+    /// Writes a sample of an entity whose labels are rendered already, with `labels` before them. The two must not share a name.
+    pub fn sample_of(&mut self, entity: &LabelSet, labels: &[(&str, &str)], value: impl Into<Value>) -> &mut Self {
+        if !self.begun {
+            self.writer.head(self.name, self.kind, self.help);
+            self.begun = true;
+        }
+        self.writer.line(self.name, entity, labels, value.into());
+        self
+    }
+}
+
+static EMPTY: LabelSet = LabelSet::new();
+
+fn write_value(value: Value, text: &mut Vec<u8>) {
+    match value {
+        Value::Unsigned(number) => text.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
+        Value::Signed(number) => text.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
+        Value::Float(number) if number.is_nan() => text.extend_from_slice(b"NaN"),
+        Value::Float(number) if number.is_infinite() => {
+            text.extend_from_slice(if number > 0.0 { b"+Inf" } else { b"-Inf" });
+        }
+        Value::Float(number) => {
+            // Whole floats without the ".0" that Rust's writers put behind them: shorter, and what Prometheus' own clients write.
+            let mut buffer = zmij::Buffer::new();
+            let digits = buffer.format_finite(number);
+            text.extend_from_slice(digits.strip_suffix(".0").unwrap_or(digits).as_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(constant: LabelSet, write: impl FnOnce(&mut Writer)) -> String {
+        let mut writer = Writer::new(Arc::new(constant));
+        write(&mut writer);
+        String::from_utf8(writer.text().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn head_stands_once_and_only_with_samples() {
+        let text = written(LabelSet::of([("host", "n1")]), |out| {
+            out.family("empty", Kind::Gauge, "Nothing.");
+            let mut family = out.family("node_cpu_seconds_total", Kind::Counter, "Seconds\nof \\ cpu.");
+            family.sample(&[("cpu", "0")], 1.25).sample(&[("cpu", "1")], 2u64);
+        });
+        assert_eq!(
+            text,
+            "# HELP node_cpu_seconds_total Seconds\\nof \\\\ cpu.\n# TYPE node_cpu_seconds_total counter\n\
+             node_cpu_seconds_total{cpu=\"0\",host=\"n1\"} 1.25\nnode_cpu_seconds_total{cpu=\"1\",host=\"n1\"} 2\n"
+        );
+    }
+
+    #[test]
+    fn a_label_of_the_sample_wins_over_the_constant_one() {
+        let text = written(LabelSet::of([("host", "n1")]), |out| {
+            out.family("a", Kind::Gauge, "").sample(&[("host", "mine\"")], true);
+        });
+        assert!(text.ends_with("a{host=\"mine\\\"\"} 1\n"), "{text}");
+    }
+
+    #[test]
+    fn values() {
+        let text = written(LabelSet::new(), |out| {
+            let mut family = out.family("v", Kind::Untyped, "");
+            for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.1, 3.0, 1e300] {
+                family.sample(&[], value);
+            }
+            family.sample(&[], u64::MAX).sample(&[], -1i64);
+        });
+        let values: Vec<&str> = text.lines().skip(2).map(|line| line.trim_start_matches("v ")).collect();
+        assert_eq!(values, ["NaN", "+Inf", "-Inf", "0.1", "3", "1e+300", "18446744073709551615", "-1"]);
+    }
+}

@@ -1,0 +1,11 @@
+//! The host's files: where its trees are mounted, how they are read, and how their fields are taken apart.
+//!
+//! This is the only place that opens a host file. Every path is below one of the four trees of [`Root`], so the same code reads a bare machine,
+//! a host seen from inside a container, and a recorded fixture.
+
+pub mod parse;
+mod read;
+mod root;
+
+pub use read::{NetSource, ReadError, Reader};
+pub use root::Root;

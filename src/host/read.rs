@@ -1,0 +1,208 @@
+//! Reading small kernel files into one buffer that is kept.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Root;
+
+/// A host file larger than this is refused: no file that a collector reads comes near it.
+const LARGEST_FILE: usize = 16 << 20;
+const STEP: usize = 16 << 10;
+
+/// A host file that could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {source}")]
+pub struct ReadError {
+    /// The file, as this process reaches it.
+    pub path: PathBuf,
+    /// What the kernel said.
+    pub source: io::Error,
+}
+
+impl ReadError {
+    /// Whether the file is not there: a kernel or a machine without this feature, and not a fault. `ENODEV` and `ENOTSUP` are what kernel
+    /// files answer when their device, cgroup or feature (pressure) is gone or off.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::Unsupported)
+            || matches!(rustix::io::Errno::from_io_error(&self.source), Some(rustix::io::Errno::NODEV | rustix::io::Errno::OPNOTSUPP))
+    }
+}
+
+/// Whose network files [`Reader::net`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NetSource {
+    /// `<proc>/1/net`: those of the first process, which are the host's.
+    Host,
+    /// `<proc>/net`, a link to `self/net`: those of the network namespace that this process runs in.
+    Own,
+}
+
+impl fmt::Display for NetSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Host => "1/net",
+            Self::Own => "net",
+        })
+    }
+}
+
+/// Reads host files, one at a time, into a buffer and a path that are kept: after the first scrape it allocates nothing.
+#[derive(Debug)]
+pub struct Reader {
+    root: Arc<Root>,
+    path: PathBuf,
+    buffer: Vec<u8>,
+}
+
+impl Reader {
+    /// A reader of the trees of `root`.
+    #[must_use]
+    pub const fn new(root: Arc<Root>) -> Self {
+        Self { root, path: PathBuf::new(), buffer: Vec::new() }
+    }
+
+    /// The trees that are read.
+    #[must_use]
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// Reads `<proc>/relative`.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the file cannot be opened or read, or is larger than 16 MiB.
+    pub fn proc(&mut self, relative: &str) -> Result<&[u8], ReadError> {
+        self.path.clone_from(&self.root.proc);
+        self.path.push(relative);
+        self.read()
+    }
+
+    /// Reads `<sys>/relative`.
+    ///
+    /// # Errors
+    /// As [`Reader::proc`].
+    pub fn sys(&mut self, relative: &str) -> Result<&[u8], ReadError> {
+        self.path.clone_from(&self.root.sys);
+        self.path.push(relative);
+        self.read()
+    }
+
+    /// Reads `<rootfs>/relative`.
+    ///
+    /// # Errors
+    /// As [`Reader::proc`].
+    pub fn rootfs(&mut self, relative: &str) -> Result<&[u8], ReadError> {
+        self.path.clone_from(&self.root.rootfs);
+        self.path.push(relative.trim_start_matches('/'));
+        self.read()
+    }
+
+    /// Reads a file of the host's network namespace (`dev`, `snmp`, ...): `<proc>/1/net/relative`, and where that is not to be had
+    /// `<proc>/net/relative`, which is the reader's own namespace. Says which it was.
+    ///
+    /// # Errors
+    /// As [`Reader::proc`]; the error is that of the second file.
+    pub fn net(&mut self, relative: &str) -> Result<(NetSource, &[u8]), ReadError> {
+        self.path.clone_from(&self.root.proc);
+        self.path.push("1/net");
+        self.path.push(relative);
+        if fill(&self.path, &mut self.buffer).is_ok() {
+            return Ok((NetSource::Host, &self.buffer));
+        }
+        self.path.clone_from(&self.root.proc);
+        self.path.push("net");
+        self.path.push(relative);
+        Ok((NetSource::Own, self.read()?))
+    }
+
+    /// Reads a file at a path below one of the trees, for collectors that walk directories.
+    ///
+    /// # Errors
+    /// As [`Reader::proc`].
+    pub fn at(&mut self, path: &Path) -> Result<&[u8], ReadError> {
+        self.path.clear();
+        self.path.push(path);
+        self.read()
+    }
+
+    fn read(&mut self) -> Result<&[u8], ReadError> {
+        match fill(&self.path, &mut self.buffer) {
+            Ok(()) => Ok(&self.buffer),
+            Err(source) => Err(ReadError { path: self.path.clone(), source }),
+        }
+    }
+}
+
+/// Reads a whole file into `buffer`. A short read is not the end: the kernel may break at a line.
+fn fill(path: &Path, buffer: &mut Vec<u8>) -> io::Result<()> {
+    let mut file = File::open(path)?;
+    let mut length = 0;
+    loop {
+        if buffer.len() < length + STEP {
+            buffer.resize(length + STEP, 0);
+        }
+        let Some(free) = buffer.get_mut(length..) else { break };
+        match file.read(free) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                buffer.clear();
+                return Err(error);
+            }
+        }
+        if length > LARGEST_FILE {
+            buffer.clear();
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 16 MiB, which no file of this kind is"));
+        }
+    }
+    buffer.truncate(length);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader(directory: &Path) -> Reader {
+        let path = |name: &str| Some(directory.join(name));
+        Reader::new(Arc::new(Root::find(path("proc"), path("sys"), path("root"), None)))
+    }
+
+    #[test]
+    fn reads_what_is_longer_than_the_buffer() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(directory.path().join("proc")).unwrap();
+        let long = vec![b'x'; STEP * 3 + 7];
+        std::fs::write(directory.path().join("proc/long"), &long).unwrap();
+        std::fs::write(directory.path().join("proc/short"), b"y\n").unwrap();
+        let mut reader = reader(directory.path());
+        assert_eq!(reader.proc("long").unwrap(), long);
+        assert_eq!(reader.proc("short").unwrap(), b"y\n");
+    }
+
+    #[test]
+    fn the_network_files_of_the_first_process_come_first() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(directory.path().join("proc/1/net")).unwrap();
+        std::fs::create_dir_all(directory.path().join("proc/net")).unwrap();
+        std::fs::write(directory.path().join("proc/net/dev"), b"own").unwrap();
+        let mut reader = reader(directory.path());
+        assert_eq!(reader.net("dev").unwrap(), (NetSource::Own, &b"own"[..]));
+        std::fs::write(directory.path().join("proc/1/net/dev"), b"host").unwrap();
+        assert_eq!(reader.net("dev").unwrap(), (NetSource::Host, &b"host"[..]));
+    }
+
+    #[test]
+    fn absent_is_told_from_failed() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(directory.path().join("proc/folder")).unwrap();
+        let mut reader = reader(directory.path());
+        assert!(reader.proc("nothing").unwrap_err().is_absent());
+        assert!(!reader.proc("folder").unwrap_err().is_absent());
+    }
+}

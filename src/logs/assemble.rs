@@ -1,0 +1,1 @@
+//! Lines out of entries: parts joined for each container and stream.

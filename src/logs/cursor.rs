@@ -1,0 +1,1 @@
+//! How far a route is acknowledged, on disk.

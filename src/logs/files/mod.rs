@@ -1,0 +1,1 @@
+//! The file table: every container's log files, held open.

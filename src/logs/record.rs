@@ -1,0 +1,1 @@
+//! A record: its id and its document.

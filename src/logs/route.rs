@@ -1,0 +1,1 @@
+//! A route: from the file table to its sink.

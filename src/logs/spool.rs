@@ -1,0 +1,1 @@
+//! What is kept on disk of lines whose file is going.

@@ -1,0 +1,30 @@
+//! What a metric is made of: kinds, values and rendered label sets. No input or output, no async, no dependency.
+
+mod labels;
+mod value;
+
+pub use labels::{LabelSet, escape_help, escape_label};
+pub use value::Value;
+
+/// The type of a family, as Prometheus' text format names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A value that only grows, or starts anew at 0.
+    Counter,
+    /// A value that goes up and down.
+    Gauge,
+    /// A value whose type is not told (node_exporter's netstat and vmstat).
+    Untyped,
+}
+
+impl Kind {
+    /// The word that stands behind `# TYPE name` in text format 0.0.4.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Untyped => "untyped",
+        }
+    }
+}

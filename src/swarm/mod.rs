@@ -1,0 +1,1 @@
+//! The Swarm: who this node is.

@@ -1,0 +1,291 @@
+//! skep's own counters. A handle is taken once, at start, and counting is an atomic addition.
+
+use prometheus::{
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// All of skep's own metrics. Cloning gives another handle on the same numbers.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Registry,
+    /// How each part is: 1 works, 0 does not. Label `part`.
+    pub part_up: IntGaugeVec,
+    /// What collectors could not understand while the rest went on. Label `collector`.
+    pub collector_oddities: IntCounterVec,
+    /// Collector runs that ended in a panic. Label `collector`.
+    pub collector_panics: IntCounterVec,
+    /// Collector runs that missed the deadline. Label `collector`.
+    pub collector_timeouts: IntCounterVec,
+    /// Scrapes answered, by `group`.
+    pub scrapes: IntCounterVec,
+    /// Scrapes that took the result of one under way.
+    pub scrapes_shared: IntCounter,
+    /// Docker API requests that failed. Label `call`.
+    pub docker_errors: IntCounterVec,
+    /// Docker events taken.
+    pub docker_events: IntCounter,
+    /// Inventories taken anew by list, after a start, a reconnect or an odd event.
+    pub docker_resyncs: IntCounter,
+    /// Containers known from the engine, by `state`.
+    pub docker_containers: IntGaugeVec,
+    /// Seconds since the epoch at which the inventory was last known to be right.
+    pub docker_inventory_time: GaugeVec,
+    log: LogVecs,
+}
+
+#[derive(Debug, Clone)]
+struct LogVecs {
+    read: IntCounterVec,
+    read_bytes: IntCounterVec,
+    acknowledged: IntCounterVec,
+    dropped: IntCounterVec,
+    duplicates: IntCounterVec,
+    gaps: IntCounterVec,
+    retries: IntCounterVec,
+    dead_letters: IntCounterVec,
+    truncated: IntCounterVec,
+    lag_seconds: GaugeVec,
+    lag_bytes: IntGaugeVec,
+    sink_up: IntGaugeVec,
+    request_duration: HistogramVec,
+    cursor_errors: IntCounterVec,
+    pinned_bytes: IntGauge,
+    spool_bytes: IntGauge,
+    spool_given_up: IntCounterVec,
+    containers: IntGaugeVec,
+    rescans: IntCounterVec,
+    file_errors: IntCounterVec,
+}
+
+/// The numbers of one route.
+#[derive(Debug, Clone)]
+pub struct RouteMetrics {
+    /// Records read and encoded.
+    pub read: IntCounter,
+    /// Bytes of log files read.
+    pub read_bytes: IntCounter,
+    /// Records that the sink has acknowledged.
+    pub acknowledged: IntCounter,
+    /// Records that the sink said it had already.
+    pub duplicates: IntCounter,
+    /// Records cut at `logs.max-record-bytes`.
+    pub truncated: IntCounter,
+    /// Cursor files that could not be written.
+    pub cursor_errors: IntCounter,
+    /// Age of the oldest record read and not acknowledged, seconds; 0 when there is none.
+    pub lag_seconds: prometheus::Gauge,
+    /// Bytes of log files written and not acknowledged.
+    pub lag_bytes: IntGauge,
+    /// Whether the last request reached the sink.
+    pub sink_up: IntGauge,
+    /// Seconds that a request to the sink took.
+    pub request_duration: prometheus::Histogram,
+    route: String,
+    vecs: LogVecs,
+}
+
+impl RouteMetrics {
+    /// A line lost for good, by a bounded reason: `malformed`, `dead_letter_failed`, ...
+    pub fn dropped(&self, reason: &'static str, lines: u64) {
+        self.vecs.dropped.with_label_values(&[&*self.route, reason]).inc_by(lines);
+    }
+
+    /// A place where lines were, and are no more: `rotated_away`, `spool_full`, `truncated_file`.
+    pub fn gap(&self, reason: &'static str) {
+        self.vecs.gaps.with_label_values(&[&*self.route, reason]).inc();
+    }
+
+    /// Records sent again, by the status that asked for it (`429`, `503`) or `connect`, `timeout`.
+    pub fn retried(&self, code: &str, records: u64) {
+        self.vecs.retries.with_label_values(&[&*self.route, code]).inc_by(records);
+    }
+
+    /// A record that the sink refused for good and that lies in the dead letter file, by the sink's type of error.
+    pub fn dead_letter(&self, reason: &str) {
+        self.vecs.dead_letters.with_label_values(&[&*self.route, reason]).inc();
+    }
+}
+
+/// The numbers of the file table and the spool.
+#[derive(Debug, Clone)]
+pub struct TableMetrics {
+    /// Bytes of removed files that an open descriptor keeps on the disk.
+    pub pinned_bytes: IntGauge,
+    /// Bytes in the spool.
+    pub spool_bytes: IntGauge,
+    vecs: LogVecs,
+}
+
+impl TableMetrics {
+    /// Containers by `source` (`file`) and `state` (`tailed`, `unreadable`, `excluded`).
+    pub fn containers(&self, source: &'static str, state: &'static str, count: i64) {
+        self.vecs.containers.with_label_values(&[source, state]).set(count);
+    }
+
+    /// A scan of all directories, by `start`, `overflow`, `no_inotify`, `periodic`.
+    pub fn rescan(&self, reason: &'static str) {
+        self.vecs.rescans.with_label_values(&[reason]).inc();
+    }
+
+    /// A file operation that failed: `open`, `read`, `spool`, `watch`.
+    pub fn file_error(&self, operation: &'static str) {
+        self.vecs.file_errors.with_label_values(&[operation]).inc();
+    }
+
+    /// Given up at the bound of the spool: bytes, and lines.
+    pub fn spool_given_up(&self, bytes: u64, lines: u64) {
+        self.vecs.spool_given_up.with_label_values(&["bytes"]).inc_by(bytes);
+        self.vecs.spool_given_up.with_label_values(&["lines"]).inc_by(lines);
+    }
+}
+
+impl Metrics {
+    /// Registers all metrics.
+    ///
+    /// # Errors
+    /// When two of them have one name, which a test rules out.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let counter = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
+            let family = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(family.clone()))?;
+            Ok(family)
+        };
+        let gauge = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
+            let family = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(family.clone()))?;
+            Ok(family)
+        };
+        let float = |name: &str, help: &str, labels: &[&str]| -> Result<GaugeVec, prometheus::Error> {
+            let family = GaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(family.clone()))?;
+            Ok(family)
+        };
+        let request_duration = HistogramVec::new(
+            HistogramOpts::new("skep_log_request_duration_seconds", "Seconds that a request to the sink took.")
+                .buckets(vec![0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0]),
+            &["route"],
+        )?;
+        registry.register(Box::new(request_duration.clone()))?;
+        let log = LogVecs {
+            read: counter("skep_log_records_read_total", "Records read and encoded.", &["route"])?,
+            read_bytes: counter("skep_log_read_bytes_total", "Bytes of log files read.", &["route"])?,
+            acknowledged: counter("skep_log_records_acknowledged_total", "Records that the sink has acknowledged.", &["route"])?,
+            dropped: counter("skep_log_records_dropped_total", "Lines lost for good, by reason.", &["route", "reason"])?,
+            duplicates: counter("skep_log_duplicates_total", "Records that the sink said it had already.", &["route"])?,
+            gaps: counter("skep_log_gaps_total", "Places where lines were and are no more, by reason.", &["route", "reason"])?,
+            retries: counter(
+                "skep_log_retries_total",
+                "Records sent again, by the status or fault that asked for it.",
+                &["route", "code"],
+            )?,
+            dead_letters: counter(
+                "skep_log_dead_letters_total",
+                "Records refused for good and kept in the dead letter file.",
+                &["route", "reason"],
+            )?,
+            truncated: counter("skep_log_records_truncated_total", "Records cut at logs.max-record-bytes.", &["route"])?,
+            lag_seconds: float("skep_log_lag_seconds", "Age of the oldest record that is not acknowledged.", &["route"])?,
+            lag_bytes: gauge("skep_log_lag_bytes", "Bytes of log files written and not acknowledged.", &["route"])?,
+            sink_up: gauge("skep_log_sink_up", "Whether the last request reached the sink.", &["route"])?,
+            request_duration,
+            cursor_errors: counter("skep_log_cursor_errors_total", "Cursor files that could not be written.", &["route"])?,
+            pinned_bytes: IntGauge::new(
+                "skep_log_pinned_bytes",
+                "Bytes of removed log files that are kept open until they are acknowledged.",
+            )?,
+            spool_bytes: IntGauge::new("skep_log_spool_bytes", "Bytes in the spool.")?,
+            spool_given_up: counter(
+                "skep_log_spool_given_up_total",
+                "What was given up at the bound of the spool, in bytes and lines.",
+                &["unit"],
+            )?,
+            containers: gauge(
+                "skep_log_containers",
+                "Containers by the source of their logs and how they are read.",
+                &["source", "state"],
+            )?,
+            rescans: counter("skep_log_rescans_total", "Scans of all log directories, by reason.", &["reason"])?,
+            file_errors: counter("skep_log_file_errors_total", "Operations on log files that failed.", &["operation"])?,
+        };
+        registry.register(Box::new(log.pinned_bytes.clone()))?;
+        registry.register(Box::new(log.spool_bytes.clone()))?;
+        let scrapes_shared = IntCounter::new("skep_scrapes_shared_total", "Scrapes that took the result of one under way.")?;
+        registry.register(Box::new(scrapes_shared.clone()))?;
+        let docker_events = IntCounter::new("skep_docker_events_total", "Events taken from the engine.")?;
+        registry.register(Box::new(docker_events.clone()))?;
+        let docker_resyncs = IntCounter::new("skep_docker_resyncs_total", "Inventories taken anew by list.")?;
+        registry.register(Box::new(docker_resyncs.clone()))?;
+        Ok(Self {
+            part_up: gauge("skep_part_up", "Whether a part of the agent works; /readyz says why it does not.", &["part"])?,
+            collector_oddities: counter(
+                "skep_collector_oddities_total",
+                "Lines, devices and sensors that a collector could not understand.",
+                &["collector"],
+            )?,
+            collector_panics: counter("skep_collector_panics_total", "Collector runs that ended in a panic.", &["collector"])?,
+            collector_timeouts: counter(
+                "skep_collector_timeouts_total",
+                "Collector runs that missed the deadline of the scrape.",
+                &["collector"],
+            )?,
+            scrapes: counter("skep_scrapes_total", "Scrapes answered.", &["group"])?,
+            scrapes_shared,
+            docker_errors: counter("skep_docker_errors_total", "Requests to the engine that failed.", &["call"])?,
+            docker_events,
+            docker_resyncs,
+            docker_containers: gauge("skep_docker_containers", "Containers known from the engine.", &["state"])?,
+            docker_inventory_time: float("skep_docker_inventory_time_seconds", "When the inventory was last known to be right.", &[])?,
+            registry,
+            log,
+        })
+    }
+
+    /// The numbers of the route `name`. Asking twice gives the same counters.
+    #[must_use]
+    pub fn route(&self, name: &str) -> RouteMetrics {
+        let of = &self.log;
+        RouteMetrics {
+            read: of.read.with_label_values(&[name]),
+            read_bytes: of.read_bytes.with_label_values(&[name]),
+            acknowledged: of.acknowledged.with_label_values(&[name]),
+            duplicates: of.duplicates.with_label_values(&[name]),
+            truncated: of.truncated.with_label_values(&[name]),
+            cursor_errors: of.cursor_errors.with_label_values(&[name]),
+            lag_seconds: of.lag_seconds.with_label_values(&[name]),
+            lag_bytes: of.lag_bytes.with_label_values(&[name]),
+            sink_up: of.sink_up.with_label_values(&[name]),
+            request_duration: of.request_duration.with_label_values(&[name]),
+            route: name.to_owned(),
+            vecs: of.clone(),
+        }
+    }
+
+    /// The numbers of the file table.
+    #[must_use]
+    pub fn table(&self) -> TableMetrics {
+        TableMetrics { pinned_bytes: self.log.pinned_bytes.clone(), spool_bytes: self.log.spool_bytes.clone(), vecs: self.log.clone() }
+    }
+
+    /// Everything in Prometheus' text format, without constant labels.
+    ///
+    /// # Errors
+    /// When a family cannot be encoded; what was encoded until then is in `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), prometheus::Error> {
+        TextEncoder::new().encode(&self.registry.gather(), out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_has_its_own_name() {
+        let metrics = Metrics::new().unwrap();
+        metrics.route("es").gap("rotated_away");
+        let mut text = Vec::new();
+        metrics.encode(&mut text).unwrap();
+        assert!(String::from_utf8(text).unwrap().contains("skep_log_gaps_total{reason=\"rotated_away\",route=\"es\"} 1"));
+    }
+}
