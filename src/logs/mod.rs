@@ -17,6 +17,7 @@ pub mod record;
 pub mod route;
 pub mod sink;
 pub mod spool;
+pub mod time;
 
 use std::fmt;
 use std::sync::Arc;
