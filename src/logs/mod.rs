@@ -12,11 +12,15 @@ pub mod batch;
 pub mod cursor;
 pub mod enrich;
 pub mod files;
+pub mod index;
+pub mod json;
+pub mod level;
 pub mod reader;
 pub mod record;
 pub mod route;
 pub mod sink;
 pub mod spool;
+pub mod time;
 
 use std::fmt;
 use std::sync::Arc;
