@@ -4,7 +4,7 @@ pub mod cli;
 mod flag;
 pub mod flags;
 pub mod layers;
-pub mod route;
+mod route;
 mod settings;
 pub mod units;
 
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use flag::{Flag, FlagKind};
-pub use route::RouteSpec;
+pub use route::{Adapter, ElasticsearchSpec, FileSpec, Host, RouteSpec, Secret, split_list};
 pub use settings::Settings;
 
 use crate::host::Root;
