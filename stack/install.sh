@@ -42,6 +42,21 @@ packages() {
 # The Rust version that Cargo.toml asks for.
 rust_wanted() { sed -n 's/^rust-version = "\(.*\)"/\1/p' "$1/Cargo.toml"; }
 
+# rustup_installer VERSION: the official installer, from the address it is known by or the one where it lies. No shell profile is changed, and a
+# distribution's older Rust may stay where it is.
+rustup_installer() {
+  local url script
+  for url in https://sh.rustup.rs https://static.rust-lang.org/rustup/rustup-init.sh; do
+    # Whole before it is run: a download that breaks off is no script.
+    if script=$(curl --proto '=https' --tlsv1.2 -sSfL --retry 2 "$url"); then
+      RUSTUP_INIT_SKIP_PATH_CHECK=yes sh -s -- -y --quiet --profile minimal --default-toolchain "$1" --no-modify-path <<<"$script"
+      return
+    fi
+  done
+  say "the installer of Rust could not be fetched; install Rust $1 or newer yourself: https://rustup.rs"
+  return 1
+}
+
 # rust ROOT [COMPONENT...]: cargo and rustc, not older than ROOT/Cargo.toml asks for, with the components given; the official toolchain goes into
 # the home of whoever runs this.
 rust() {
@@ -54,10 +69,8 @@ rust() {
       say "installing Rust $wanted with rustup (found: ${have:-none})"
       rustup toolchain install "$wanted" --profile minimal --no-self-update || return 1
     else
-      say "installing Rust $wanted from https://sh.rustup.rs into ${CARGO_HOME:-$HOME/.cargo} (found: ${have:-none})"
-      # A distribution's older Rust may stay where it is.
-      curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs |
-        RUSTUP_INIT_SKIP_PATH_CHECK=yes sh -s -- -y --quiet --profile minimal --default-toolchain "$wanted" --no-modify-path || return 1
+      say "installing Rust $wanted with the installer of https://rustup.rs into ${CARGO_HOME:-$HOME/.cargo} (found: ${have:-none})"
+      rustup_installer "$wanted" || return 1
       hash -r
     fi
     export RUSTUP_TOOLCHAIN=$wanted
