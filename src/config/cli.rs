@@ -21,7 +21,7 @@ pub enum Action {
     /// Show the version.
     Version,
     /// Show the help text.
-    Help(&'static str),
+    Help,
 }
 
 /// A command line, taken apart and not yet understood.
@@ -71,7 +71,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Line, Usag
     let matches = match command(&all).try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
-            return Ok(Line { action: Action::Help("skep"), values: Vec::new(), help: Some(error.render().to_string()) });
+            return Ok(Line { action: Action::Help, values: Vec::new(), help: Some(error.render().to_string()) });
         }
         Err(error) => return Err(Usage(sentence(&error))),
     };

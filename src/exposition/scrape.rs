@@ -171,6 +171,12 @@ impl Scraper {
         self.slots.iter().map(|slot| (slot.name, slot.group))
     }
 
+    /// Why a collector's last run failed, or what it could not understand.
+    #[must_use]
+    pub fn trouble(&self, name: &str) -> Option<String> {
+        self.slots.iter().find(|slot| slot.name == name).and_then(|slot| held(&slot.trouble).clone())
+    }
+
     /// The collectors for which `wanted` says yes.
     pub fn select(&self, mut wanted: impl FnMut(&'static str, Group) -> bool) -> Selection {
         let mut bits = 0;

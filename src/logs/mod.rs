@@ -12,6 +12,7 @@ pub mod batch;
 pub mod cursor;
 pub mod enrich;
 pub mod files;
+pub mod pipeline;
 pub mod index;
 pub mod json;
 pub mod level;

@@ -148,8 +148,8 @@ impl Route {
         })
     }
 
-    /// Works until `stop`, then ships what was written until that moment, for `grace` at most. The caller wakes the consumer after cancelling.
-    pub fn run(mut self, stop: &CancellationToken, grace: Duration) {
+    /// Works until `stop`, then ships what was written until that moment, for as long as `grace` then says. The caller wakes the consumer after cancelling.
+    pub fn run(mut self, stop: &CancellationToken, grace: impl Fn() -> Duration) {
         let mut stopping: Option<Instant> = None;
         loop {
             if stopping.is_none() && stop.is_cancelled() {
@@ -166,7 +166,7 @@ impl Route {
                 if drained {
                     break;
                 }
-                if since.elapsed() >= grace {
+                if since.elapsed() >= grace() {
                     self.abort.cancel();
                     if self.flight.is_none() {
                         break;

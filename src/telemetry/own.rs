@@ -12,7 +12,7 @@ use crate::model::Kind;
 pub struct OwnCollector {
     metrics: Metrics,
     parts: Parts,
-    system: System,
+    system: Option<System>,
 }
 
 impl std::fmt::Debug for OwnCollector {
@@ -25,20 +25,21 @@ impl OwnCollector {
     /// Reads this process and the counters of `metrics`.
     #[must_use]
     pub fn new(metrics: Metrics, parts: Parts) -> Self {
-        Self { metrics, parts, system: System::new() }
+        Self { metrics, parts, system: System::new().ok() }
     }
 }
 
 impl Collector for OwnCollector {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
-        let version = [("version", env!("CARGO_PKG_VERSION")), ("goversion", ""), ("rustversion", env!("CARGO_PKG_RUST_VERSION"))];
-        let labels = [version[0], version[2]];
+        let labels = [("version", env!("CARGO_PKG_VERSION")), ("rustversion", env!("CARGO_PKG_RUST_VERSION"))];
         pass.out.family("skep_build_info", Kind::Gauge, "Always 1; the labels tell the build.").sample(&labels, 1u64);
         for (part, state) in self.parts.all() {
             let up = self.metrics.part_up.with_label_values(&[&*part]);
             up.set(i64::from(!matches!(state, State::Degraded(_))));
         }
-        process(&mut self.system, pass);
+        if let Some(system) = &mut self.system {
+            process(system, pass);
+        }
         let metrics = &self.metrics;
         let mut fault = None;
         pass.out.encoded(|text| fault = metrics.encode(text).err());
