@@ -1,1 +1,3 @@
 //! The Swarm: who this node is.
+
+pub mod identity;
