@@ -107,7 +107,8 @@ pub async fn run(config: Config, reread: &(dyn Fn() -> Result<Config, Fault> + S
     let scraper = Scraper::start(all, &root, &constant, metrics.clone(), &parts).map_err(system)?;
 
     let listeners = http::bind(&config.web.listen).await.map_err(Fault)?;
-    let addresses: Vec<String> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).map(|address| address.to_string()).collect();
+    let addresses: Vec<String> =
+        listeners.iter().filter_map(|listener| listener.local_addr().ok()).map(|address| address.to_string()).collect();
     let pages = Arc::new(Pages {
         scraper: Arc::clone(&scraper),
         parts: parts.clone(),
@@ -169,8 +170,10 @@ fn announce(config: &Config, surroundings: &Surroundings, addresses: &[String]) 
         let own = address.starts_with("[::]") || address.starts_with("0.0.0.0");
         if own { format!("localhost:{port}") } else { address.clone() }
     };
-    let places: Vec<String> =
-        addresses.iter().map(|address| format!("page http://{0}/ metrics http://{0}{1}", host(address), config.web.telemetry_path)).collect();
+    let places: Vec<String> = addresses
+        .iter()
+        .map(|address| format!("page http://{0}/ metrics http://{0}{1}", host(address), config.web.telemetry_path))
+        .collect();
     let node = &surroundings.node;
     tracing::info!(node = node.name, from = node.name_from, version = env!("CARGO_PKG_VERSION"), "skep works: {}", places.join(", "));
     if surroundings.engine.is_none() && surroundings.engine_fault.is_some() {

@@ -93,8 +93,16 @@ pub async fn run(config: &Config) -> Result<Report, Fault> {
     let asked_for = config.settings.one("docker.host").is_some() || !config.logs.routes.is_empty();
     match (&surroundings.engine, &surroundings.engine_fault) {
         (Some(engine), _) => {
-            report.add("engine", Verdict::Ok, format!("{} at {}, data in {}", engine.server_version, config.docker.host, engine.docker_root_dir.display()));
-            for (is_on, what) in [(engine.has_userns(), "user namespaces are remapped"), (engine.has_selinux(), "SELinux is on"), (engine.is_rootless(), "it is rootless")] {
+            report.add(
+                "engine",
+                Verdict::Ok,
+                format!("{} at {}, data in {}", engine.server_version, config.docker.host, engine.docker_root_dir.display()),
+            );
+            for (is_on, what) in [
+                (engine.has_userns(), "user namespaces are remapped"),
+                (engine.has_selinux(), "SELinux is on"),
+                (engine.is_rootless(), "it is rootless"),
+            ] {
                 if is_on {
                     report.add("engine", Verdict::Ok, format!("{what}: files of containers may not be readable, see below"));
                 }
@@ -114,12 +122,18 @@ fn trees(config: &Config, report: &mut Report) {
     let mut reader = Reader::new(Arc::new(config.root.clone()));
     match reader.proc("stat").map(|_| ()) {
         Ok(()) => report.add("procfs", Verdict::Ok, config.root.proc.display().to_string()),
-        Err(error) => report.add("procfs", Verdict::Failed, format!("{error}; mount the host's /proc at /host/proc, or tell it by --path.procfs")),
+        Err(error) => {
+            report.add("procfs", Verdict::Failed, format!("{error}; mount the host's /proc at /host/proc, or tell it by --path.procfs"))
+        }
     }
     match reader.net("dev").map(|(source, _)| source) {
         Ok(crate::host::NetSource::Host) => report.add("host network", Verdict::Ok, "the host's own, read from 1/net"),
         Ok(crate::host::NetSource::Own) => {
-            report.add("host network", Verdict::Failed, "only this process' own network namespace can be read: 1/net below procfs is closed (hidepid, or a user namespace)");
+            report.add(
+                "host network",
+                Verdict::Failed,
+                "only this process' own network namespace can be read: 1/net below procfs is closed (hidepid, or a user namespace)",
+            );
         }
         Err(error) => report.add("host network", Verdict::Failed, error.to_string()),
     }
@@ -136,7 +150,8 @@ async fn collectors(config: &Config, surroundings: &Surroundings, report: &mut R
     let metrics = Metrics::new(None).map_err(|error| Fault(error.to_string()))?;
     let all = app::collectors(config, &surroundings.node)?;
     let constant = Arc::new(crate::model::LabelSet::new());
-    let scraper = Scraper::start(all, &Arc::new(config.root.clone()), &constant, metrics, &parts).map_err(|error| Fault(error.to_string()))?;
+    let scraper =
+        Scraper::start(all, &Arc::new(config.root.clone()), &constant, metrics, &parts).map_err(|error| Fault(error.to_string()))?;
     let answer = scraper.scrape(scraper.select(|_, _| true), config.scrape_timeout).await;
     let text = String::from_utf8_lossy(&answer);
     let says = |family: &str, name: &str| text.contains(&format!("{family}{{collector=\"{name}\"}} 1\n"));
@@ -159,9 +174,17 @@ async fn logs(config: &Config, surroundings: &Surroundings, report: &mut Report)
     match pipeline::containers_dir(config, surroundings) {
         Some(directory) => match std::fs::read_dir(&directory) {
             Ok(found) => report.add("log files", Verdict::Ok, format!("{}: {} containers", directory.display(), found.count())),
-            Err(error) => report.add("log files", Verdict::Failed, format!("{}: {error}; mount the host's / at /host/root, or tell it by --docker.containers-dir", directory.display())),
+            Err(error) => report.add(
+                "log files",
+                Verdict::Failed,
+                format!("{}: {error}; mount the host's / at /host/root, or tell it by --docker.containers-dir", directory.display()),
+            ),
         },
-        None => report.add("log files", Verdict::Failed, "no engine answers and its data is not at the usual place; --docker.containers-dir tells it"),
+        None => report.add(
+            "log files",
+            Verdict::Failed,
+            "no engine answers and its data is not at the usual place; --docker.containers-dir tells it",
+        ),
     }
     let state = &config.logs.state_dir;
     let written = std::fs::create_dir_all(state).and_then(|()| {

@@ -97,7 +97,13 @@ async fn accept(listener: TcpListener, pages: Arc<Pages>, places: Arc<Semaphore>
     }
 }
 
-fn connection<S>(stream: S, pages: Arc<Pages>) -> http1::Connection<TokioIo<S>, impl hyper::service::HttpService<hyper::body::Incoming, ResBody = routes::Body, Error = std::convert::Infallible, Future: Send>>
+fn connection<S>(
+    stream: S,
+    pages: Arc<Pages>,
+) -> http1::Connection<
+    TokioIo<S>,
+    impl hyper::service::HttpService<hyper::body::Incoming, ResBody = routes::Body, Error = std::convert::Infallible, Future: Send>,
+>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

@@ -19,7 +19,12 @@ pub(super) fn render(pages: &Pages) -> String {
         let written = page.write_fmt(text);
         debug_assert!(written.is_ok(), "writing to a String");
     };
-    put(&mut page, format_args!("<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>skep on {name}</title><style>{STYLE}</style>"));
+    put(
+        &mut page,
+        format_args!(
+            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>skep on {name}</title><style>{STYLE}</style>"
+        ),
+    );
     put(&mut page, format_args!("<h1>skep on {name}</h1><p>version {}", env!("CARGO_PKG_VERSION")));
     if let Some(id) = &node.id {
         put(&mut page, format_args!(", node <code>{}</code>", escaped(id)));
@@ -38,20 +43,29 @@ pub(super) fn render(pages: &Pages) -> String {
         };
         put(&mut page, format_args!("<tr><td>{}<td class=\"{class}\">{class}<td>{}", escaped(&part), escaped(why)));
     }
-    put(&mut page, format_args!("</table><h2>Logs</h2><p>{}</p>", match pages.routes.len() {
-        0 => "No route: logs are not shipped. Give one with <code>--route</code>.".to_owned(),
-        _ => pages.routes.iter().map(|route| format!("<code>{}</code>", escaped(route))).collect::<Vec<_>>().join(", "),
-    }));
+    put(
+        &mut page,
+        format_args!(
+            "</table><h2>Logs</h2><p>{}</p>",
+            match pages.routes.len() {
+                0 => "No route: logs are not shipped. Give one with <code>--route</code>.".to_owned(),
+                _ => pages.routes.iter().map(|route| format!("<code>{}</code>", escaped(route))).collect::<Vec<_>>().join(", "),
+            }
+        ),
+    );
     let inventory = pages.inventory.borrow().clone();
     put(&mut page, format_args!("<h2>Containers ({})</h2><table><tr><th>Name<th>Image<th>State<th>Id", inventory.containers.len()));
     for container in inventory.containers.values() {
-        put(&mut page, format_args!(
-            "<tr><td>{}<td>{}<td>{}<td><code>{}</code>",
-            escaped(&container.name),
-            escaped(&container.image),
-            escaped(&container.state),
-            escaped(container.id.get(..12).unwrap_or(&container.id)),
-        ));
+        put(
+            &mut page,
+            format_args!(
+                "<tr><td>{}<td>{}<td>{}<td><code>{}</code>",
+                escaped(&container.name),
+                escaped(&container.image),
+                escaped(&container.state),
+                container.id.short(),
+            ),
+        );
     }
     page.push_str("</table></html>\n");
     page

@@ -163,12 +163,14 @@ fn limit(headers: &HeaderMap, own: Duration) -> Duration {
 
 /// Whether gzip may be sent: named, or `*`, and not with `q=0` (RFC 9110, 12.5.3).
 fn accepts_gzip(headers: &HeaderMap) -> bool {
-    headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(|coding| {
-        let mut parts = coding.split(';').map(str::trim);
-        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip") || name == "*");
-        let refused = parts.any(|parameter| parameter.strip_prefix("q=").and_then(|q| q.parse::<f64>().ok()) == Some(0.0));
-        named && !refused
-    })
+    headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(
+        |coding| {
+            let mut parts = coding.split(';').map(str::trim);
+            let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip") || name == "*");
+            let refused = parts.any(|parameter| parameter.strip_prefix("q=").and_then(|q| q.parse::<f64>().ok()) == Some(0.0));
+            named && !refused
+        },
+    )
 }
 
 /// Level 1: a third of level 3's time for a body that is 40 % larger, inside a network of the cluster's own.
@@ -186,7 +188,8 @@ fn decoded(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let Some((byte, behind)) = rest.split_first() {
         rest = behind;
-        let hexadecimal = behind.get(..2).and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        let hexadecimal =
+            behind.get(..2).and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|digits| u8::from_str_radix(digits, 16).ok());
         match (byte, hexadecimal) {
             (b'%', Some(value)) => {
                 bytes.push(value);
@@ -230,7 +233,12 @@ mod tests {
     #[test]
     fn prometheus_limit_wins_when_it_is_shorter() {
         let own = Duration::from_secs(8);
-        let headers = |value: &'static str| HeaderMap::from_iter([(header::HeaderName::from_static("x-prometheus-scrape-timeout-seconds"), HeaderValue::from_static(value))]);
+        let headers = |value: &'static str| {
+            HeaderMap::from_iter([(
+                header::HeaderName::from_static("x-prometheus-scrape-timeout-seconds"),
+                HeaderValue::from_static(value),
+            )])
+        };
         assert_eq!(limit(&HeaderMap::new(), own), own);
         assert_eq!(limit(&headers("3"), own), Duration::from_millis(2500));
         assert_eq!(limit(&headers("0.4"), own), Duration::from_millis(200));

@@ -89,8 +89,11 @@ struct StreamOnDisk {
 /// A name for the file of a route: readable, safe, and another for every route.
 #[must_use]
 pub fn file_name(route: &str) -> String {
-    let readable: String =
-        route.chars().take(40).map(|character| if character.is_ascii_alphanumeric() || character == '-' { character } else { '_' }).collect();
+    let readable: String = route
+        .chars()
+        .take(40)
+        .map(|character| if character.is_ascii_alphanumeric() || character == '-' { character } else { '_' })
+        .collect();
     format!("{readable}-{:08x}", xxh3_64(route.as_bytes()) & 0xffff_ffff)
 }
 
@@ -154,16 +157,22 @@ fn on_disk(route: &str, cursor: &Cursor) -> OnDisk {
                 streams.insert(stream.as_str().to_owned(), StreamOnDisk { held, run: run.clone() });
             }
         }
-        let position = PositionOnDisk { file: position.place.file.to_string(), offset: position.place.offset, time: position.time, streams };
+        let position =
+            PositionOnDisk { file: position.place.file.to_string(), offset: position.place.offset, time: position.time, streams };
         (id.as_str().to_owned(), position)
     });
     OnDisk { version: VERSION, route: route.to_owned(), sink: cursor.sink.clone(), containers: containers.collect() }
 }
 
 fn parse(text: &[u8], route: &str) -> Result<Cursor, String> {
-    let version = serde_json::from_slice::<serde_json::Value>(text).map_err(|error| format!("not a whole cursor file ({error})"))?["version"].as_u64();
+    let version =
+        serde_json::from_slice::<serde_json::Value>(text).map_err(|error| format!("not a whole cursor file ({error})"))?["version"]
+            .as_u64();
     if version != Some(VERSION.into()) {
-        return Err(format!("a cursor of form {}, and this skep reads form {VERSION}", version.map_or_else(|| "?".to_owned(), |form| form.to_string())));
+        return Err(format!(
+            "a cursor of form {}, and this skep reads form {VERSION}",
+            version.map_or_else(|| "?".to_owned(), |form| form.to_string())
+        ));
     }
     let found: OnDisk = serde_json::from_slice(text).map_err(|error| format!("not a cursor file ({error})"))?;
     if found.route != route {
@@ -171,7 +180,9 @@ fn parse(text: &[u8], route: &str) -> Result<Cursor, String> {
     }
     let mut cursor = Cursor { sink: found.sink, ..Cursor::default() };
     for (id, position) in found.containers {
-        let place = |file: &str, offset| file.parse().map(|file| Place { file, offset }).map_err(|()| format!("'{file}' is no fingerprint of a file"));
+        let place = |file: &str, offset| {
+            file.parse().map(|file| Place { file, offset }).map_err(|()| format!("'{file}' is no fingerprint of a file"))
+        };
         let mut held = [None, None];
         let mut runs = [None, None];
         for (stream, (held, run)) in Stream::ALL.iter().zip(held.iter_mut().zip(runs.iter_mut())) {
@@ -195,7 +206,10 @@ mod tests {
         let place = |hash, offset| Place { file: Fingerprint { first_time: 1_700_000_000_123_456_789, hash }, offset };
         let run = Run { time: 5, seen: vec![(u128::MAX, 1), (7, 3)] };
         let position = Position { place: place(1, 4096), time: 9, held: [None, Some(place(2, 17))], runs: [Some(run), None] };
-        Cursor { containers: BTreeMap::from([(ContainerId::new(&"ab".repeat(32)).unwrap(), position)]), sink: Some(serde_json::json!({"length": 7})) }
+        Cursor {
+            containers: BTreeMap::from([(ContainerId::new(&"ab".repeat(32)).unwrap(), position)]),
+            sink: Some(serde_json::json!({"length": 7})),
+        }
     }
 
     #[test]

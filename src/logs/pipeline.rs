@@ -73,7 +73,7 @@ impl Pipeline {
             parts.part("logs").off("no route is given");
             return Ok(Self { stop, sinks: Vec::new(), table, starter: None, grace });
         }
-        let own_container = own_container_id().as_deref().and_then(ContainerId::new);
+        let own_container = own_container_id();
         let backfill = backfill(config, own_container.is_some(), &part);
         let mut options = Vec::new();
         let mut sinks = Vec::new();
@@ -292,6 +292,9 @@ fn backfill(config: &Config, in_container: bool, part: &Part) -> bool {
 /// Whether a directory is on a mount of its own, and not on the container's own layer or in memory.
 fn outlives_container(directory: &Path) -> bool {
     let Ok(mounts) = procfs::process::Process::myself().and_then(|own| own.mountinfo()) else { return false };
-    let of = mounts.into_iter().filter(|mount| directory.starts_with(&mount.mount_point)).max_by_key(|mount| mount.mount_point.as_os_str().len());
+    let of = mounts
+        .into_iter()
+        .filter(|mount| directory.starts_with(&mount.mount_point))
+        .max_by_key(|mount| mount.mount_point.as_os_str().len());
     of.is_some_and(|mount| mount.mount_point != Path::new("/") && mount.fs_type != "tmpfs")
 }

@@ -6,9 +6,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use xxhash_rust::xxh3::xxh3_128;
 
-pub use super::index::{IndexPattern, action};
 use super::assemble::Line;
 use super::enrich::Enrichment;
+pub use super::index::{IndexPattern, action};
 use super::{ContainerId, Stream};
 
 /// What a record is known by for ever: 32 characters of the URL-safe base64 alphabet, which sort by time within a sign.

@@ -118,7 +118,9 @@ impl Route {
                     has_history = true;
                 }
                 Found::Nothing => {}
-                Found::Odd(why) => tracing::error!(route = name, "{why}; the route begins anew, and what is sent again is recognised by its id"),
+                Found::Odd(why) => {
+                    tracing::error!(route = name, "{why}; the route begins anew, and what is sent again is recognised by its id")
+                }
             }
         }
         sink.restore(cursor.sink.as_ref())?;
@@ -301,7 +303,12 @@ impl Route {
         if full(&self.filling) {
             return false;
         }
-        let mut encoder = Encoder { batch: &mut self.filling, index: self.index.as_ref(), metrics: &self.metrics, max: (spec.batch_bytes, spec.batch_records) };
+        let mut encoder = Encoder {
+            batch: &mut self.filling,
+            index: self.index.as_ref(),
+            metrics: &self.metrics,
+            max: (spec.batch_bytes, spec.batch_records),
+        };
         let count = self.tails.len().max(1);
         self.turn = (self.turn + 1) % count;
         let mut progressed = false;

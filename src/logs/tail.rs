@@ -248,7 +248,8 @@ impl Tail {
             }
             return;
         }
-        let is_there = |place: &Place| index(place.file).is_some_and(|index| chain.get(index).is_some_and(|file| place.offset >= file.base()));
+        let is_there =
+            |place: &Place| index(place.file).is_some_and(|index| chain.get(index).is_some_and(|file| place.offset >= file.base()));
         let mut held = position.held;
         for held in &mut held {
             if held.as_ref().is_some_and(|place| !is_there(place)) {

@@ -78,7 +78,8 @@ struct Fields {
 
 impl Fields {
     fn field(&mut self, name: &str, value: &str) {
-        let written = if self.json { write!(self.rest, ",\"{name}\":{}", quoted(value)) } else { write!(self.rest, " {name}={}", bare(value)) };
+        let written =
+            if self.json { write!(self.rest, ",\"{name}\":{}", quoted(value)) } else { write!(self.rest, " {name}={}", bare(value)) };
         debug_assert!(written.is_ok(), "writing to a String");
     }
 }
