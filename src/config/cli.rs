@@ -101,8 +101,8 @@ fn command(all: &[Flag]) -> Command {
                 argument = argument.action(ArgAction::SetTrue).overrides_with(off.clone());
                 command = command.arg(Arg::new(off.clone()).long(off).action(ArgAction::SetTrue).overrides_with(flag.name).hide(true));
             }
-            FlagKind::One(value) => argument = argument.action(ArgAction::Set).value_name(value),
-            FlagKind::Many(value) => argument = argument.action(ArgAction::Append).value_name(value),
+            FlagKind::One(value) => argument = argument.action(ArgAction::Set).value_name(value).allow_hyphen_values(true),
+            FlagKind::Many(value) => argument = argument.action(ArgAction::Append).value_name(value).allow_hyphen_values(true),
             FlagKind::Secret(value) => {
                 argument = argument.action(ArgAction::Set).value_name(value);
                 let file = format!("{}_file", flag.name);
@@ -110,7 +110,7 @@ fn command(all: &[Flag]) -> Command {
                     .arg(Arg::new(file.clone()).long(file).value_name("FILE").help(format!("The value of --{} from a file.", flag.name)));
             }
         }
-        command = command.arg(argument.allow_hyphen_values(true));
+        command = command.arg(argument);
     }
     command.arg(Arg::new("ROUTE").action(ArgAction::Append).help("Where logs go, as with --route."))
 }
