@@ -183,3 +183,108 @@ fn route_of(path: &str, item: &toml::Value) -> Result<String, Fault> {
     }
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, cli};
+
+    #[derive(Default)]
+    struct Given {
+        variables: BTreeMap<&'static str, &'static str>,
+        files: BTreeMap<&'static str, &'static str>,
+    }
+
+    impl Surroundings for Given {
+        fn variable(&self, name: &str) -> Option<String> {
+            self.variables.get(name).map(|value| (*value).to_owned())
+        }
+
+        fn file(&self, path: &Path) -> std::io::Result<String> {
+            let found = self.files.get(path.to_str().unwrap());
+            found.map(|text| (*text).to_owned()).ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound))
+        }
+    }
+
+    fn settings(arguments: &[&str], given: &Given) -> Result<Settings, Fault> {
+        let line = cli::parse(arguments.iter().map(Into::into)).map_err(|usage| Fault(usage.0))?;
+        merge(&line.values, given)
+    }
+
+    fn refused(arguments: &[&str], given: &Given) -> String {
+        settings(arguments, given).and_then(|settings| Config::of(settings).map(|_| ())).unwrap_err().0
+    }
+
+    #[test]
+    fn flag_beats_environment_beats_file_beats_default() {
+        let mut given = Given::default();
+        assert_eq!(settings(&[], &given).unwrap().one("log.level"), Some("info"));
+        given.files.insert("/f", "\"log.level\" = \"warn\"\n");
+        given.variables.insert("SKEP_CONFIG", "/f");
+        assert_eq!(settings(&[], &given).unwrap().one("log.level"), Some("warn"));
+        given.variables.insert("SKEP_LOG_LEVEL", "error");
+        assert_eq!(settings(&[], &given).unwrap().one("log.level"), Some("error"));
+        assert_eq!(settings(&["--log.level=debug"], &given).unwrap().one("log.level"), Some("debug"));
+        assert_eq!(settings(&["run", "--log.level", "debug"], &given).unwrap().one("log.level"), Some("debug"));
+    }
+
+    #[test]
+    fn switches_go_on_and_off_and_the_last_word_counts() {
+        let mut given = Given::default();
+        assert!(settings(&[], &given).unwrap().is_on("logs.inotify"));
+        assert!(!settings(&["--no-logs.inotify"], &given).unwrap().is_on("logs.inotify"));
+        assert!(settings(&["--no-logs.inotify", "--logs.inotify"], &given).unwrap().is_on("logs.inotify"));
+        given.variables.insert("SKEP_LOGS_INOTIFY", "false");
+        assert!(!settings(&[], &given).unwrap().is_on("logs.inotify"));
+        given.variables.insert("SKEP_LOGS_INOTIFY", "");
+        assert!(settings(&[], &given).unwrap().is_on("logs.inotify"), "an empty variable of a stack file says nothing");
+        given.variables.insert("SKEP_LOGS_INOTIFY", "perhaps");
+        assert_eq!(refused(&[], &given), "logs.inotify: 'perhaps' is neither true nor false");
+    }
+
+    #[test]
+    fn routes_come_from_everywhere() {
+        let mut given = Given::default();
+        assert_eq!(settings(&["stdout:", "--route", "file:///a"], &given).unwrap().many("route"), ["file:///a", "stdout:"]);
+        given.variables.insert("ROUTE_URIS", "stdout:");
+        assert_eq!(settings(&[], &given).unwrap().many("route"), ["stdout:"]);
+        given.variables.insert("SKEP_ROUTES", "elasticsearch://a:1,b:2?name=x,stdout:");
+        assert_eq!(settings(&[], &given).unwrap().many("route"), ["elasticsearch://a:1,b:2?name=x", "stdout:"]);
+        given.files.insert("/f", "[[route]]\nuri = \"file:///a\"\nname = \"n & m\"\n[[route]]\nuri = \"stdout:\"\n");
+        let from_file = settings(&["--config=/f"], &Given { files: given.files, ..Given::default() }).unwrap();
+        assert_eq!(from_file.many("route"), ["file:///a?name=n%20%26%20m", "stdout:"]);
+    }
+
+    #[test]
+    fn what_others_set_is_understood() {
+        let given = Given {
+            variables: BTreeMap::from([("NODE_NAME", "n1"), ("NODE_ID", "id1"), ("DOCKER_HOST", "tcp://e:2375")]),
+            ..Given::default()
+        };
+        let config = Config::of(settings(&["--node-name=mine"], &given).unwrap()).unwrap();
+        assert_eq!(
+            (config.node_name.as_deref(), config.node_id.as_deref(), &*config.docker.host),
+            (Some("mine"), Some("id1"), "tcp://e:2375")
+        );
+    }
+
+    #[test]
+    fn what_is_refused_is_said_in_a_sentence() {
+        let file = |text: &'static str| Given { files: BTreeMap::from([("/f", text)]), ..Given::default() };
+        let none = Given::default();
+        assert_eq!(
+            refused(&["--config=/f"], &file("\"log.levle\" = \"warn\"")),
+            "/f: the key \"log.levle\" is not a setting of skep; keys are quoted and named as the flags that skep --help lists"
+        );
+        assert!(refused(&["--config=/f"], &file("log.level = \"warn\"")).contains("a name with dots stands in quotes"));
+        assert!(refused(&["--config=/f"], &file("a =")).starts_with("/f: line 1: "));
+        assert!(refused(&["--config=/f"], &file("[[route]]\nname = \"x\"")).contains("has no uri"));
+        assert!(refused(&["--config=/g"], &none).starts_with("/g: "));
+        assert!(refused(&["--host-label=a-b"], &none).contains("is not a label name"));
+        assert!(refused(&["--web.listen-address=::1:7537"], &none).contains("is not an address"));
+        assert!(refused(&["--containers.label=("], &none).contains("is not a regular expression"));
+        assert!(refused(&["--logs.max-record-bytes=1"], &none).contains("16KiB to 16MiB"));
+        assert!(refused(&["stdout:", "stdout:"], &none).contains("two routes are called 'stdout'"));
+        assert!(refused(&["--nothing"], &none).contains("'--nothing' is not a flag of skep"));
+    }
+}
