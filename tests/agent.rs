@@ -1,0 +1,263 @@
+//! The binary as a user runs it: what it refuses, what it answers, and that it neither loses nor repeats a line when it is killed.
+
+#[path = "support/engine.rs"]
+mod engine;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use engine::Writer;
+
+fn skep(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
+    command.args(arguments).env_clear();
+    command
+}
+
+fn ended(arguments: &[&str]) -> Output {
+    skep(arguments).output().unwrap()
+}
+
+/// A running agent. Dropping it kills it.
+struct Agent {
+    child: Child,
+    address: String,
+}
+
+impl Agent {
+    /// Starts it on a free port and waits for the line that tells where it is.
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = skep(&["--web.listen-address=127.0.0.1:0", "--docker.host=unix:///nonexistent/docker.sock"])
+            .args(arguments)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let line = lines.by_ref().map(Result::unwrap).find(|line| line.contains("skep works")).expect("it says where it is");
+        let address = line.split("page http://").nth(1).unwrap().split('/').next().unwrap().to_owned();
+        // What it says further is taken, so that it never waits for a reader.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, address }
+    }
+
+    fn get(&self, path: &str, headers: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n").unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, answer)
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and the code it ends with.
+    fn stop(mut self) -> Option<i32> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn wrong_usage_ends_with_64_and_wrong_configuration_with_78_in_one_line() {
+    for (arguments, code) in [(&["--nothing"][..], 64), (&["frob"], 64), (&["--log.level=loud"], 78), (&["elasticsearch://"], 78), (&["--config=/nonexistent"], 78)] {
+        let output = ended(arguments);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.starts_with("skep: "), "{said}");
+    }
+}
+
+#[test]
+fn an_address_in_use_is_said() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let output = ended(&[&format!("--web.listen-address={}", listener.local_addr().unwrap())]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("cannot be opened"));
+}
+
+#[test]
+fn config_masks_secrets() {
+    let output = ended(&["config", "elasticsearch://user:geheim@es:9200"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && text.contains("route = elasticsearch://") && !text.contains("geheim"), "{text}");
+}
+
+#[test]
+fn pages_answer() {
+    let agent = Agent::start(&[]);
+    let (status, metrics) = agent.get("/metrics", "");
+    assert_eq!(status, 200);
+    for part in ["text/plain; version=0.0.4", "node_load1{host=", "node_memory_MemTotal_bytes{", "skep_build_info{", "node_scrape_collector_success{collector=\"stat\""] {
+        assert!(metrics.contains(part), "{part}");
+    }
+    assert!(!agent.get("/metrics/skep", "").1.contains("node_load1"));
+    assert!(agent.get("/metrics?collect[]=loadavg", "").1.contains("node_load1"));
+    assert!(!agent.get("/metrics?collect%5B%5D=stat", "").1.contains("node_load1"));
+    assert_eq!(agent.get("/metrics?collect[]=nothing", "").0, 400);
+    assert_eq!(agent.get("/metrics/nothing", "").0, 404);
+    assert_eq!(agent.get("/nothing", "").0, 404);
+    assert!(agent.get("/metrics", "Accept-Encoding: gzip\r\n").1.contains("content-encoding: gzip"));
+    assert_eq!(agent.get("/healthz", "").0, 200);
+    let (status, ready) = agent.get("/readyz", "");
+    assert!(status == 503 && ready.contains("/nonexistent/docker.sock"), "{ready}");
+    assert!(agent.get("/", "").1.contains("<h1>skep on"));
+    assert_eq!(agent.stop(), Some(0));
+}
+
+/// What the route `file://` wrote, by container and stream, in order.
+fn shipped(output: &Path) -> BTreeMap<(String, String), Vec<String>> {
+    let mut found: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+    let Ok(files) = fs::read_dir(output) else { return found };
+    for file in files {
+        let text = fs::read_to_string(file.unwrap().path()).unwrap();
+        // The last line may be under way.
+        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+            let record: serde_json::Value = serde_json::from_str(line).unwrap();
+            let field = |pointer: &str| record.pointer(pointer).and_then(|value| value.as_str()).unwrap_or_default().to_owned();
+            found.entry((field("/container/name"), field("/stream"))).or_default().push(field("/message"));
+        }
+    }
+    found
+}
+
+/// Polls until `done` says so, for two minutes at most.
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < Duration::from_secs(120), "{what} takes too long");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A line that says which it is; some of them longer than what the engine's copier takes at one time.
+fn numbered(name: &str, stream: &str, number: u32) -> String {
+    let length = if number % 500 == 499 { 40_000 } else { usize::try_from(number % 200).unwrap() };
+    format!("{name} {stream} {number} {}", "x".repeat(length))
+}
+
+#[test]
+fn no_line_is_lost_or_repeated_when_the_agent_is_killed() {
+    const LINES: u32 = 6_000;
+    let folder = tempfile::tempdir().unwrap();
+    let (containers, state, output) = (folder.path().join("containers"), folder.path().join("state"), folder.path().join("out"));
+    fs::create_dir_all(&containers).unwrap();
+    let arguments = [
+        format!("--docker.containers-dir={}", containers.display()),
+        format!("--state-dir={}", state.display()),
+        format!("file://{}?flush=50ms&max_bytes=1GiB", output.display()),
+    ];
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let names = ["alpha", "beta", "gamma"];
+    let mut writers: Vec<Writer> = (1u32..).zip(names).map(|(number, name)| Writer::create(&containers, number, name, 512 << 10, 5)).collect();
+    let mut agent = Some(Agent::start(&arguments));
+    let mut kills = 0;
+    for number in 0..LINES {
+        for (writer, name) in writers.iter_mut().zip(names) {
+            for stream in ["stdout", "stderr"] {
+                writer.line(stream, &numbered(name, stream, number));
+            }
+        }
+        if number % 50 == 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // Killed in the midst of it, at no particular moment; started again a little later.
+        if number % 700 == 350 {
+            agent.take().unwrap().kill();
+            kills += 1;
+        }
+        if number % 700 == 450 {
+            agent = Some(Agent::start(&arguments));
+        }
+    }
+    let agent = agent.unwrap_or_else(|| Agent::start(&arguments));
+    until("shipping", || shipped(&output).values().map(Vec::len).sum::<usize>() >= (LINES * 6) as usize);
+    assert_eq!(agent.stop(), Some(0));
+    assert!(kills >= 8);
+    let found = shipped(&output);
+    for name in names {
+        for stream in ["stdout", "stderr"] {
+            let lines = &found[&(name.to_owned(), stream.to_owned())];
+            assert_eq!(lines.len(), LINES as usize, "{name} {stream}");
+            for (number, line) in (0..).zip(lines) {
+                assert!(*line == numbered(name, stream, number), "{name} {stream} {number}: {}", &line[..line.len().min(60)]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_removed_container_is_shipped_to_its_last_line_also_by_the_next_agent() {
+    let folder = tempfile::tempdir().unwrap();
+    let (containers, state, output) = (folder.path().join("containers"), folder.path().join("state"), folder.path().join("out"));
+    fs::create_dir_all(&containers).unwrap();
+    let base = [format!("--docker.containers-dir={}", containers.display()), format!("--state-dir={}", state.display())];
+    // A route that takes nothing: what it does not take has to outlive the container.
+    let closed = "elasticsearch://127.0.0.1:1?name=r".to_owned();
+    let mut writer = Writer::create(&containers, 7, "job", 0, 1);
+    let agent = Agent::start(&[&base[0], &base[1], &closed]);
+    for number in 0..1000 {
+        writer.line("stdout", &numbered("job", "stdout", number));
+    }
+    until("the table", || agent.get("/metrics/skep", "").1.contains("skep_log_records_read_total{host"));
+    until("reading", || {
+        let text = agent.get("/metrics/skep", "").1;
+        text.lines().any(|line| line.starts_with("skep_log_records_read_total") && line.ends_with(" 1000"))
+    });
+    writer.remove();
+    until("the spool", || {
+        let text = agent.get("/metrics/skep", "").1;
+        text.lines().any(|line| line.starts_with("skep_log_spool_bytes") && !line.ends_with(" 0"))
+    });
+    agent.kill();
+    let open = format!("file://{}?flush=50ms&name=r", output.display());
+    let agent = Agent::start(&[&base[0], &base[1], &open]);
+    until("shipping", || shipped(&output).values().map(Vec::len).sum::<usize>() >= 1000);
+    let found = shipped(&output);
+    let lines = &found[&("job".to_owned(), "stdout".to_owned())];
+    assert!((0..).zip(lines).all(|(number, line)| *line == numbered("job", "stdout", number)) && lines.len() == 1000);
+    until("the spool's end", || {
+        let text = agent.get("/metrics/skep", "").1;
+        text.lines().any(|line| line.starts_with("skep_log_spool_bytes") && line.ends_with(" 0"))
+    });
+    assert_eq!(agent.stop(), Some(0));
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_written_is_said_and_the_rest_works() {
+    let folder = tempfile::tempdir().unwrap();
+    let (containers, output) = (folder.path().join("containers"), folder.path().join("out"));
+    fs::create_dir_all(&containers).unwrap();
+    let in_the_way = folder.path().join("state");
+    fs::write(&in_the_way, b"a file").unwrap();
+    let mut writer = Writer::create(&containers, 9, "one", 0, 1);
+    writer.line("stdout", "hello");
+    let agent = Agent::start(&[
+        &format!("--docker.containers-dir={}", containers.display()),
+        &format!("--state-dir={}", in_the_way.display()),
+        &format!("file://{}?flush=50ms", output.display()),
+    ]);
+    until("shipping", || shipped(&output).values().any(|lines| lines.iter().any(|line| line == "hello")));
+    let (_, ready) = agent.get("/readyz", "");
+    assert!(ready.contains("logs.state"), "{ready}");
+    assert_eq!(agent.get("/metrics/node", "").0, 200);
+    assert_eq!(agent.stop(), Some(0));
+}
