@@ -5,7 +5,30 @@
 
 use std::fmt;
 
-use crate::config::{Flag, Settings};
+mod cpu;
+mod cpuinfo;
+mod diskstats;
+mod duration;
+mod filefd;
+mod filesystem;
+mod filter;
+mod interfaces;
+mod loadavg;
+mod meminfo;
+mod mounts;
+mod names;
+mod netdev;
+mod netstat;
+mod pressure;
+mod sockstat;
+mod stat;
+mod statpool;
+mod time;
+mod uname;
+mod vmstat;
+mod zone;
+
+use crate::config::{Flag, FlagKind, Settings};
 use crate::exposition::Writer;
 use crate::host::{ReadError, Reader};
 
@@ -39,14 +62,36 @@ pub enum CollectError {
     Other(String),
 }
 
+/// What a collector could not understand while the rest went on.
+#[derive(Debug, Default)]
+pub struct Oddities {
+    count: u64,
+    example: String,
+}
+
+impl Oddities {
+    /// Tells that a line, a device or a sensor could not be understood. Counted; the first of a scrape is kept as the example.
+    pub fn tell(&mut self, what: &dyn fmt::Display) {
+        self.count += 1;
+        if self.count == 1 {
+            self.example = what.to_string();
+        }
+    }
+
+    /// Tells of a line, which is shown cut at 120 bytes.
+    pub fn line(&mut self, file: &str, line: &[u8]) {
+        let shown = line.get(..120).unwrap_or(line);
+        self.tell(&format_args!("{file}: {:?}", String::from_utf8_lossy(shown)));
+    }
+}
+
 /// What a collector works with during one scrape.
 pub struct Pass<'a> {
     /// Reads the host.
     pub host: &'a mut Reader,
     /// Takes the families.
     pub out: &'a mut Writer,
-    odd: u64,
-    example: String,
+    odd: Oddities,
 }
 
 impl fmt::Debug for Pass<'_> {
@@ -58,21 +103,23 @@ impl fmt::Debug for Pass<'_> {
 impl<'a> Pass<'a> {
     /// A pass over `host` into `out`.
     pub const fn new(host: &'a mut Reader, out: &'a mut Writer) -> Self {
-        Self { host, out, odd: 0, example: String::new() }
+        Self { host, out, odd: Oddities { count: 0, example: String::new() } }
+    }
+
+    /// The reader, the writer and the oddities, each for itself: what was read stays borrowed while the other two are used.
+    pub fn split(&mut self) -> (&mut Reader, &mut Writer, &mut Oddities) {
+        (self.host, self.out, &mut self.odd)
     }
 
     /// Tells that a line, a device or a sensor could not be understood, while the rest goes on. Counted; the first of a scrape is kept as the example.
     pub fn odd(&mut self, what: &dyn fmt::Display) {
-        self.odd += 1;
-        if self.odd == 1 {
-            self.example = what.to_string();
-        }
+        self.odd.tell(what);
     }
 
     /// How many oddities there were, and the first of them.
     #[must_use]
     pub fn oddities(self) -> (u64, String) {
-        (self.odd, self.example)
+        (self.odd.count, self.odd.example)
     }
 }
 
@@ -95,20 +142,125 @@ pub struct Entry {
     pub name: &'static str,
     /// Whether it runs without being asked for.
     pub on_by_default: bool,
+    /// `--collector.NAME`. It has no default value, so that a collector asked for is told from one that runs by default.
+    pub switch: Flag,
     /// Its own flags, beside `--collector.NAME`.
     pub flags: &'static [Flag],
     /// Makes it. An error is a sentence that names the flag, the value, why it is refused and what would do.
     pub build: fn(&Settings) -> Result<Box<dyn Collector>, String>,
 }
 
-/// All collectors of the host, in the order of their names.
-pub static ENTRIES: &[Entry] = &[];
-
-/// Flags (stand-in)
-pub fn flags() -> impl Iterator<Item = Flag> {
-    std::iter::empty()
+/// A line of the registry: name, whether it is on by default, its own flags, what builds it.
+macro_rules! entry {
+    ($name:literal, on, $flags:expr, $build:expr) => {
+        $crate::collect::Entry {
+            name: $name,
+            on_by_default: true,
+            switch: $crate::config::Flag::new(
+                concat!("collector.", $name),
+                $crate::config::FlagKind::Switch,
+                None,
+                concat!("Run the ", $name, " collector (it runs by default)."),
+            ),
+            flags: $flags,
+            build: $build,
+        }
+    };
 }
-/// Stand-in.
-pub fn build(_: &Settings) -> Result<Vec<(&'static str, Box<dyn Collector>)>, Vec<String>> {
-    Ok(Vec::new())
+use entry;
+
+/// All collectors of the host, in the order of their names.
+pub static ENTRIES: &[Entry] = &[
+    cpu::ENTRY,
+    diskstats::ENTRY,
+    filefd::ENTRY,
+    filesystem::ENTRY,
+    loadavg::ENTRY,
+    meminfo::ENTRY,
+    netdev::ENTRY,
+    netstat::ENTRY,
+    pressure::ENTRY,
+    sockstat::ENTRY,
+    stat::ENTRY,
+    time::ENTRY,
+    uname::ENTRY,
+    vmstat::ENTRY,
+];
+
+/// Switches off what runs by default and was not asked for by name.
+const DISABLE_DEFAULTS: Flag =
+    Flag::new("collector.disable-defaults", FlagKind::Switch, Some("false"), "Run only the collectors that are asked for by name.");
+
+/// Every flag of the collectors: `collector.disable-defaults`, and for each collector its switch and its own flags.
+pub fn flags() -> impl Iterator<Item = Flag> {
+    let of_each = ENTRIES.iter().flat_map(|entry| std::iter::once(entry.switch).chain(entry.flags.iter().copied()));
+    std::iter::once(DISABLE_DEFAULTS).chain(of_each)
+}
+
+/// Makes the collectors that `settings` ask for, in the order of their names.
+///
+/// A collector runs when its switch says so; without a word about it, when it is on by default and `collector.disable-defaults` is not given.
+///
+/// # Errors
+/// One sentence for each collector that cannot be made from its flags: the flag, the value, why it is refused and what would do.
+pub fn build(settings: &Settings) -> Result<Vec<(&'static str, Box<dyn Collector>)>, Vec<String>> {
+    let defaults = !settings.is_on(DISABLE_DEFAULTS.name);
+    let mut made = Vec::new();
+    let mut refused = Vec::new();
+    for entry in ENTRIES {
+        let runs = match settings.one(entry.switch.name) {
+            Some(switch) => switch == "true",
+            None => entry.on_by_default && defaults,
+        };
+        if !runs {
+            continue;
+        }
+        match (entry.build)(settings) {
+            Ok(collector) => made.push((entry.name, collector)),
+            Err(why) => refused.push(why),
+        }
+    }
+    if refused.is_empty() { Ok(made) } else { Err(refused) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(settings: &Settings) -> Vec<&'static str> {
+        build(settings).unwrap().into_iter().map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn entries_are_in_order_and_every_flag_has_one_name() {
+        assert!(ENTRIES.is_sorted_by(|a, b| a.name < b.name));
+        let mut known = std::collections::BTreeSet::new();
+        for flag in flags() {
+            assert!(known.insert(flag.name), "{}", flag.name);
+            for alias in flag.aliases {
+                assert!(known.insert(alias), "{alias}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_outlives_disabled_defaults() {
+        let mut settings = Settings::default();
+        assert_eq!(names(&settings).len(), ENTRIES.len());
+        settings.set("collector.cpu", vec!["false".into()]);
+        assert!(!names(&settings).contains(&"cpu"));
+        settings.set("collector.disable-defaults", vec!["true".into()]);
+        settings.set("collector.stat", vec!["true".into()]);
+        assert_eq!(names(&settings), ["stat"]);
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once() {
+        let mut settings = Settings::default();
+        settings.set("collector.vmstat.fields", vec!["(".into()]);
+        settings.set("collector.filesystem.mount-timeout", vec!["soon".into()]);
+        let refused = build(&settings).err().unwrap();
+        assert_eq!(refused.len(), 2, "{refused:?}");
+        assert!(refused.iter().any(|why| why.starts_with("--collector.vmstat.fields=(: ")));
+    }
 }

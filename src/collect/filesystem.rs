@@ -1,0 +1,371 @@
+//! `node_filesystem_*`: the host's mounts from `<proc>/1/mountinfo`, their figures from statvfs(2).
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::duration::duration;
+use super::filter::Filter;
+use super::mounts;
+use super::statpool::{Ask, Figures, Outcome, Pool};
+use super::{CollectError, Collector, Entry, Oddities, Pass, Presence, entry};
+use crate::config::{Flag, FlagKind, Settings};
+use crate::exposition::Writer;
+use crate::host::{Root, parse};
+use crate::model::{Kind, LabelSet, Value};
+use crate::present;
+
+const POINTS_INCLUDE: Flag = Flag::new(
+    "collector.filesystem.mount-points-include",
+    FlagKind::One("REGEX"),
+    None,
+    "Mount points to export; contradicts collector.filesystem.mount-points-exclude.",
+);
+const POINTS_EXCLUDE: Flag = Flag::new(
+    "collector.filesystem.mount-points-exclude",
+    FlagKind::One("REGEX"),
+    Some("^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)"),
+    "Mount points to leave out; contradicts collector.filesystem.mount-points-include.",
+)
+.or(&["collector.filesystem.ignored-mount-points"]);
+const TYPES_INCLUDE: Flag = Flag::new(
+    "collector.filesystem.fs-types-include",
+    FlagKind::One("REGEX"),
+    None,
+    "Types of file systems to export; contradicts collector.filesystem.fs-types-exclude.",
+);
+const TYPES_EXCLUDE: Flag = Flag::new(
+    "collector.filesystem.fs-types-exclude",
+    FlagKind::One("REGEX"),
+    Some(
+        "^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|fusectl|hugetlbfs|iso9660|mqueue|nsfs|overlay|proc|procfs|pstore|rpc_pipefs|securityfs|selinuxfs|squashfs|erofs|sysfs|tracefs)$",
+    ),
+    "Types of file systems to leave out; contradicts collector.filesystem.fs-types-include.",
+)
+.or(&["collector.filesystem.ignored-fs-types"]);
+const TIMEOUT: Flag = Flag::new(
+    "collector.filesystem.mount-timeout",
+    FlagKind::One("DURATION"),
+    Some("5s"),
+    "How long a mount may take to answer before it is told as hung.",
+);
+const WORKERS: Flag =
+    Flag::new("collector.filesystem.stat-workers", FlagKind::One("NUMBER"), Some("4"), "How many mounts are asked at the same time, at most.");
+
+pub(super) const ENTRY: Entry =
+    entry!("filesystem", on, &[POINTS_INCLUDE, POINTS_EXCLUDE, TYPES_INCLUDE, TYPES_EXCLUDE, TIMEOUT, WORKERS], build);
+
+fn build(settings: &Settings) -> Result<Box<dyn Collector>, String> {
+    let workers = match settings.one(WORKERS.name) {
+        None => 4,
+        Some(given) => given
+            .parse()
+            .ok()
+            .filter(|workers| (1..=64).contains(workers))
+            .ok_or_else(|| format!("--{}={given}: no number of threads; give one from 1 to 64", WORKERS.name))?,
+    };
+    Ok(Box::new(Filesystem {
+        points: Filter::of(settings, &POINTS_INCLUDE, &POINTS_EXCLUDE)?,
+        types: Filter::of(settings, &TYPES_INCLUDE, &TYPES_EXCLUDE)?,
+        timeout: duration(settings, &TIMEOUT, Duration::from_secs(5))?,
+        pool: Pool::new(workers, Arc::new(statvfs)),
+        raw: Vec::new(),
+        mounts: Vec::new(),
+        asks: Vec::new(),
+    }))
+}
+
+struct Filesystem {
+    points: Filter,
+    types: Filter,
+    timeout: Duration,
+    pool: Pool,
+    /// The file as it was when `mounts` was made of it: it is taken apart only when it changed.
+    raw: Vec<u8>,
+    mounts: Vec<Mount>,
+    asks: Vec<Ask>,
+}
+
+/// A mount that is exported.
+#[derive(Debug, PartialEq, Eq)]
+struct Mount {
+    device: String,
+    point: String,
+    kind: String,
+    labels: LabelSet,
+    info: LabelSet,
+    read_only: bool,
+}
+
+impl Collector for Filesystem {
+    fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
+        let (host, out, odd) = pass.split();
+        // Those of the first process are the host's. Where it is hidden (hidepid=), this process sees at least what is mounted into its own namespace.
+        let own = host.proc("1/mountinfo").is_err();
+        let bytes = if own { present!(host.proc("self/mountinfo")) } else { present!(host.proc("1/mountinfo")) };
+        if bytes != self.raw || self.mounts.is_empty() {
+            self.raw.clear();
+            self.raw.extend_from_slice(bytes);
+            self.read(host.root(), odd);
+        }
+        let outcomes = self.pool.ask(&self.asks, self.timeout);
+        self.write(&outcomes, out);
+        Ok(Presence::Present)
+    }
+}
+
+impl Filesystem {
+    /// Makes `mounts` and `asks` of `raw`. A point that is there twice with the same labels is exported once, as the later one, which hides the other.
+    fn read(&mut self, root: &Root, odd: &mut Oddities) {
+        let found: Vec<mounts::Mount<'_>> = parse::lines(&self.raw)
+            .filter_map(|line| {
+                let mount = mounts::Mount::of(line);
+                if mount.is_none() {
+                    odd.line("mountinfo", line);
+                }
+                mount
+            })
+            .collect();
+        let view = View::of(root, found.iter().map(|mount| &*mount.point));
+        self.mounts.clear();
+        self.asks.clear();
+        let mut known: HashMap<(String, String, String), usize> = HashMap::new();
+        for mount in &found {
+            let Some(point) = view.on_host(&mount.point) else { continue };
+            let [device, label, kind] = [&*mount.source, point, &*mount.kind].map(|bytes| parse::text(bytes).into_owned());
+            if !self.points.keeps(label.as_bytes()) || !self.types.keeps(kind.as_bytes()) {
+                continue;
+            }
+            let (major, minor) = mount.device_number;
+            let exported = Mount {
+                labels: LabelSet::of([("device", &*device), ("mountpoint", &*label), ("fstype", &*kind), ("device_error", "")]),
+                info: LabelSet::of([
+                    ("device", &*device),
+                    ("major", &*major.to_string()),
+                    ("minor", &*minor.to_string()),
+                    ("mountpoint", &*label),
+                ]),
+                read_only: mount.read_only,
+                device,
+                point: label,
+                kind,
+            };
+            let ask = Ask { path: root.on_rootfs(Path::new(OsStr::from_bytes(point))).into(), may_hang: mount.may_hang() };
+            let key = (exported.device.clone(), exported.point.clone(), exported.kind.clone());
+            match known.get(&key).and_then(|index| self.mounts.get_mut(*index)) {
+                Some(before) => *before = exported,
+                None => {
+                    known.insert(key, self.mounts.len());
+                    self.mounts.push(exported);
+                    self.asks.push(ask);
+                }
+            }
+        }
+    }
+
+    fn write(&self, outcomes: &[Outcome], out: &mut Writer) {
+        let rows = || self.mounts.iter().zip(outcomes);
+        for (name, help, figure) in FIGURES {
+            let mut family = out.family(name, Kind::Gauge, help);
+            for (mount, outcome) in rows() {
+                if let Outcome::Answered(Ok(figures)) = outcome {
+                    family.sample_of(&mount.labels, &[], figure(figures));
+                }
+            }
+        }
+        let readonly = ("node_filesystem_readonly", "Filesystem read-only status.");
+        let error = ("node_filesystem_device_error", "Whether an error occurred while getting statistics for the given device.");
+        for ((name, help), is_error) in [(readonly, false), (error, true)] {
+            let mut family = out.family(name, Kind::Gauge, help);
+            for (mount, outcome) in rows() {
+                match why(outcome) {
+                    None => {
+                        family.sample_of(&mount.labels, &[], if is_error { false } else { mount.read_only });
+                    }
+                    Some(why) => {
+                        let labels =
+                            [("device", &*mount.device), ("mountpoint", &*mount.point), ("fstype", &*mount.kind), ("device_error", why)];
+                        family.sample(&labels, if is_error { true } else { mount.read_only });
+                    }
+                }
+            }
+        }
+        let mut family = out.family("node_filesystem_mount_info", Kind::Gauge, "Filesystem mount information.");
+        let mut written: Vec<&LabelSet> = Vec::with_capacity(self.mounts.len());
+        for (mount, outcome) in rows() {
+            // Its labels have no type: two file systems of one source at one point would be one series twice.
+            if matches!(outcome, Outcome::Answered(Ok(_))) && !written.contains(&&mount.info) {
+                family.sample_of(&mount.info, &[], 1u64);
+                written.push(&mount.info);
+            }
+        }
+    }
+}
+
+type Figure = fn(&Figures) -> Value;
+
+const FIGURES: [(&str, &str, Figure); 5] = [
+    ("node_filesystem_size_bytes", "Filesystem size in bytes.", |figures| figures.size.into()),
+    ("node_filesystem_free_bytes", "Filesystem free space in bytes.", |figures| figures.free.into()),
+    ("node_filesystem_avail_bytes", "Filesystem space available to non-root users in bytes.", |figures| figures.avail.into()),
+    ("node_filesystem_files", "Filesystem total file nodes.", |figures| figures.files.into()),
+    ("node_filesystem_files_free", "Filesystem total free file nodes.", |figures| figures.files_free.into()),
+];
+
+/// From whose root the points of a mountinfo are seen.
+#[derive(Debug, PartialEq, Eq)]
+enum View<'a> {
+    /// The host's own: the point is what a user of the host calls it.
+    Host,
+    /// A container's, with the host's root mounted here: what lies below is the host's, the rest is the container's.
+    Container(&'a [u8]),
+}
+
+impl<'a> View<'a> {
+    fn of<'p>(root: &'a Root, mut points: impl Iterator<Item = &'p [u8]>) -> Self {
+        let prefix = root.rootfs.as_os_str().as_bytes();
+        let prefix = prefix.strip_suffix(b"/").unwrap_or(prefix);
+        if !prefix.is_empty() && points.any(|point| below(point, prefix).is_some()) { Self::Container(prefix) } else { Self::Host }
+    }
+
+    /// The point as the host calls it; `None` for one that is not the host's.
+    fn on_host<'p>(&self, point: &'p [u8]) -> Option<&'p [u8]> {
+        match self {
+            Self::Host => Some(point),
+            Self::Container(prefix) => below(point, prefix),
+        }
+    }
+}
+
+/// `/host/root/srv` below `/host/root` is `/srv`, `/host/root` itself is `/`.
+fn below<'p>(point: &'p [u8], prefix: &[u8]) -> Option<&'p [u8]> {
+    match point.strip_prefix(prefix)? {
+        b"" => Some(b"/"),
+        rest => rest.starts_with(b"/").then_some(rest),
+    }
+}
+
+/// Blocks are counted in fragments (`f_frsize`), as df counts them. node_exporter multiplies by the block size for transfers, which is the same but for FUSE.
+fn statvfs(path: &Path) -> io::Result<Figures> {
+    let told = rustix::fs::statvfs(path)?;
+    let unit = if told.f_frsize == 0 { told.f_bsize } else { told.f_frsize };
+    Ok(Figures {
+        size: told.f_blocks.saturating_mul(unit),
+        free: told.f_bfree.saturating_mul(unit),
+        avail: told.f_bavail.saturating_mul(unit),
+        files: told.f_files,
+        files_free: told.f_ffree,
+    })
+}
+
+/// Why there are no figures, in the words of node_exporter; `None` when there are. The words are ours, not the C library's, which differ from one to the other.
+fn why(outcome: &Outcome) -> Option<&'static str> {
+    match outcome {
+        Outcome::Answered(Ok(_)) => None,
+        Outcome::Hangs => Some("mountpoint timeout"),
+        Outcome::Refused => Some("not asked, too many mounts hang"),
+        Outcome::Answered(Err(error)) => Some(match Errno::from_io_error(error) {
+            Some(Errno::ACCESS) => "permission denied",
+            Some(Errno::PERM) => "operation not permitted",
+            Some(Errno::NOENT) => "no such file or directory",
+            Some(Errno::NOTDIR) => "not a directory",
+            Some(Errno::IO) => "input/output error",
+            Some(Errno::STALE) => "stale NFS file handle",
+            Some(Errno::NOTCONN) => "transport endpoint is not connected",
+            Some(Errno::HOSTDOWN) => "host is down",
+            Some(Errno::HOSTUNREACH) => "no route to host",
+            Some(Errno::TIMEDOUT) => "connection timed out",
+            Some(Errno::NODEV) => "no such device",
+            Some(Errno::NXIO) => "no such device or address",
+            Some(Errno::LOOP) => "too many levels of symbolic links",
+            Some(Errno::NAMETOOLONG) => "file name too long",
+            Some(Errno::INVAL) => "invalid argument",
+            _ => "other error",
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Reader;
+
+    fn root(rootfs: &str) -> Root {
+        Root { proc: "/host/proc".into(), sys: "/host/sys".into(), rootfs: rootfs.into(), udev: "/none".into() }
+    }
+
+    #[test]
+    fn the_containers_own_mounts_are_not_the_hosts() {
+        let root = root("/host/root");
+        let container: [&[u8]; 4] = [b"/", b"/etc/hosts", b"/host/root", b"/host/root/srv"];
+        let view = View::of(&root, container.into_iter());
+        let seen: Vec<Option<&[u8]>> = container.iter().map(|point| view.on_host(point)).collect();
+        assert_eq!(seen, [None, None, Some(&b"/"[..]), Some(b"/srv")]);
+        let host: [&[u8]; 3] = [b"/", b"/srv", b"/host/rootless"];
+        assert_eq!(View::of(&root, host.into_iter()), View::Host);
+    }
+
+    fn collected(mountinfo: &str, stat: fn(&Path) -> io::Result<Figures>) -> (String, u64) {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(directory.path().join("1")).unwrap();
+        std::fs::write(directory.path().join("1/mountinfo"), mountinfo).unwrap();
+        let mut root = root("/host/root");
+        root.proc = directory.path().into();
+        let mut reader = Reader::new(Arc::new(root));
+        let mut writer = Writer::new(Arc::default());
+        let mut collector = Filesystem {
+            points: Filter::default(),
+            types: Filter::default(),
+            timeout: Duration::from_secs(60),
+            pool: Pool::new(1, Arc::new(stat)),
+            raw: Vec::new(),
+            mounts: Vec::new(),
+            asks: Vec::new(),
+        };
+        let mut pass = Pass::new(&mut reader, &mut writer);
+        assert_eq!(collector.collect(&mut pass).unwrap(), Presence::Present);
+        let odd = pass.oddities().0;
+        (String::from_utf8(writer.text().to_vec()).unwrap(), odd)
+    }
+
+    #[test]
+    fn points_are_the_hosts_and_paths_lie_below_its_root() {
+        let (text, odd) = collected("1 0 8:1 / /srv/a\\040b ro - ext4 /dev/sda1 rw\nodd\n2 0 0:9 / /n rw - nfs4 s:/x rw\n", |path| {
+            if path == Path::new("/host/root/srv/a b") {
+                return Ok(Figures { size: 10, free: 9, avail: 8, files: 7, files_free: 6 });
+            }
+            Err(Errno::STALE.into())
+        });
+        let good = r#"device="/dev/sda1",mountpoint="/srv/a b",fstype="ext4",device_error="""#;
+        let bad = r#"device="s:/x",mountpoint="/n",fstype="nfs4",device_error="stale NFS file handle""#;
+        for line in [
+            format!("node_filesystem_size_bytes{{{good}}} 10\n"),
+            format!("node_filesystem_avail_bytes{{{good}}} 8\n"),
+            format!("node_filesystem_readonly{{{good}}} 1\n"),
+            format!("node_filesystem_device_error{{{good}}} 0\n"),
+            format!("node_filesystem_device_error{{{bad}}} 1\n"),
+            format!("node_filesystem_readonly{{{bad}}} 0\n"),
+            "node_filesystem_mount_info{device=\"/dev/sda1\",major=\"8\",minor=\"1\",mountpoint=\"/srv/a b\"} 1\n".to_owned(),
+        ] {
+            assert!(text.contains(&line), "{line}\n{text}");
+        }
+        assert_eq!(text.matches("\nnode_filesystem_size_bytes{").count(), 1);
+        assert_eq!(odd, 1);
+    }
+
+    #[test]
+    fn what_is_mounted_twice_is_exported_once() {
+        let (text, _) = collected("1 0 8:1 / /a rw - ext4 /dev/x rw\n2 1 8:2 / /a ro - ext4 /dev/x rw\n", |_| {
+            Ok(Figures { size: 1, free: 1, avail: 1, files: 1, files_free: 1 })
+        });
+        assert_eq!(text.matches("\nnode_filesystem_readonly{").count(), 1);
+        assert!(text.contains("node_filesystem_readonly{device=\"/dev/x\",mountpoint=\"/a\",fstype=\"ext4\",device_error=\"\"} 1\n"));
+        assert!(text.contains("minor=\"2\""));
+    }
+}

@@ -1,0 +1,124 @@
+//! Lines of `mountinfo`. Source: the kernel's `Documentation/filesystems/proc.rst`, section 3.5.
+
+use std::borrow::Cow;
+
+use crate::host::parse;
+
+/// A mount, as a line tells it, with its escapes taken back.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Mount<'a> {
+    /// Major and minor number of the device.
+    pub(super) device_number: (u64, u64),
+    /// Where it is mounted, seen from the root of the process whose file it is.
+    pub(super) point: Cow<'a, [u8]>,
+    /// What is mounted: `/dev/vda`, `server:/export`, anything.
+    pub(super) source: Cow<'a, [u8]>,
+    /// The type of the file system.
+    pub(super) kind: Cow<'a, [u8]>,
+    /// Whether this mount or its file system cannot be written, or ext4 has shut itself off after an error (`emergency_ro`).
+    pub(super) read_only: bool,
+}
+
+impl<'a> Mount<'a> {
+    /// Reads a line; `None` when it is none. Fields stand between single blanks, and one of them (the source) may be empty.
+    pub(super) fn of(line: &'a [u8]) -> Option<Self> {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let mut number = fields.nth(2)?.splitn(2, |byte| *byte == b':').map(parse::unsigned);
+        let device_number = (number.next()??, number.next()??);
+        let point = fields.nth(1)?;
+        let options = fields.next()?;
+        // Any number of optional fields, ended by a hyphen.
+        fields.find(|field| *field == b"-")?;
+        let (kind, source, super_options) = (fields.next()?, fields.next()?, fields.next()?);
+        let has = |options: &[u8], wanted: &[u8]| options.split(|byte| *byte == b',').any(|option| option == wanted);
+        Some(Self {
+            device_number,
+            point: unescaped(point),
+            source: unescaped(source),
+            kind: unescaped(kind),
+            read_only: has(options, b"ro") || has(super_options, b"ro") || has(super_options, b"emergency_ro"),
+        })
+        .filter(|mount| mount.point.starts_with(b"/"))
+    }
+
+    /// Whether it is answered by somebody else than this kernel, and so may never be.
+    pub(super) fn may_hang(&self) -> bool {
+        const REMOTE: [&[u8]; 9] = [b"nfs", b"cifs", b"smb", b"fuse", b"ceph", b"9p", b"afs", b"lustre", b"gluster"];
+        REMOTE.iter().any(|kind| self.kind.starts_with(kind))
+    }
+}
+
+/// Takes back the escapes of the kernel's `mangle`: a backslash and three octal digits, for blank, tab, line feed, backslash and `#`.
+fn unescaped(field: &[u8]) -> Cow<'_, [u8]> {
+    if !field.contains(&b'\\') {
+        return Cow::Borrowed(field);
+    }
+    let mut plain = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, behind)) = rest.split_first() {
+        let escaped = (*first == b'\\').then(|| behind.split_at_checked(3)).flatten();
+        match escaped.and_then(|(digits, behind)| Some((octal(digits)?, behind))) {
+            Some((byte, behind)) => {
+                plain.push(byte);
+                rest = behind;
+            }
+            None => {
+                plain.push(*first);
+                rest = behind;
+            }
+        }
+    }
+    Cow::Owned(plain)
+}
+
+fn octal(digits: &[u8]) -> Option<u8> {
+    u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok().filter(|_| digits.iter().all(u8::is_ascii_digit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use procfs::process::MountInfo;
+    use proptest::prelude::*;
+
+    #[test]
+    fn escapes_are_taken_back() {
+        assert_eq!(&*unescaped(br"/a\040b\011c\012d\134e"), b"/a b\tc\nd\\e");
+        assert_eq!(&*unescaped(br"\999\04"), br"\999\04");
+        assert_eq!(&*unescaped(br"\400\+01"), br"\400\+01");
+    }
+
+    #[test]
+    fn a_line_is_read_as_procfs_reads_it() {
+        let line = "44 27 253:1 / /srv/data rw,relatime shared:2 master:1 - ext4 /dev/vdb rw,discard";
+        let oracle = MountInfo::from_line(line).unwrap();
+        let mount = Mount::of(line.as_bytes()).unwrap();
+        assert_eq!(format!("{}:{}", mount.device_number.0, mount.device_number.1), oracle.majmin);
+        assert_eq!(&*mount.point, oracle.mount_point.to_str().unwrap().as_bytes());
+        assert_eq!(&*mount.source, oracle.mount_source.unwrap().as_bytes());
+        assert_eq!(&*mount.kind, oracle.fs_type.as_bytes());
+        assert!(!mount.read_only);
+    }
+
+    #[test]
+    fn what_cannot_be_written() {
+        let read_only = |options: &str, super_options: &str| {
+            Mount::of(format!("1 2 3:4 / /x {options} - ext4 /dev/x {super_options}").as_bytes()).unwrap().read_only
+        };
+        assert!(read_only("ro,noatime", "rw") && read_only("rw", "ro") && read_only("rw", "rw,emergency_ro"));
+        assert!(!read_only("rw,errors=remount-ro", "rw"));
+    }
+
+    #[test]
+    fn an_empty_source_is_no_fault() {
+        let mount = Mount::of(b"1 2 3:4 / /x rw - tmpfs  rw,size=1k").unwrap();
+        assert_eq!((&*mount.kind, &*mount.source), (&b"tmpfs"[..], &b""[..]));
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_is_read_or_refused(line: Vec<u8>, text in "[0-9:/ \\\\a-c,-]{0,80}") {
+            let _ = (Mount::of(&line), Mount::of(text.as_bytes()));
+        }
+    }
+}
