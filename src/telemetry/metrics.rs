@@ -132,7 +132,7 @@ impl TableMetrics {
         self.vecs.rescans.with_label_values(&[reason]).inc();
     }
 
-    /// A file operation that failed: `open`, `read`, `spool`, `watch`.
+    /// A file operation that failed: `open`, `read`, `spool`, `watch`; `compressed` for a rotated file that is compressed and so not read.
     pub fn file_error(&self, operation: &'static str) {
         self.vecs.file_errors.with_label_values(&[operation]).inc();
     }

@@ -4,9 +4,14 @@
 //! recognised by its [`Fingerprint`](crate::logs::Fingerprint) over restarts, and by device and inode only while its descriptor is held. Consumers (routes)
 //! own positions; the table owns descriptors, the order of the files, and the [spool](crate::logs::spool).
 
+mod chain;
 mod container;
 mod file;
+mod keep;
+mod meta;
 mod signal;
+mod table;
+mod watch;
 
 pub use container::LoggedContainer;
 pub use file::LogFile;
@@ -71,8 +76,9 @@ impl FileTable {
             bells: (0..options.consumers).map(|_| Bell::default()).collect(),
             kick: Arc::new(Kick::new()?),
         });
-        let _unfinished = (options, parts, metrics);
-        Ok(Arc::new(Self { shared, thread: Mutex::default() }))
+        let table = table::Table::new(options, Arc::clone(&shared), parts, metrics)?;
+        let thread = std::thread::Builder::new().name("skep-files".to_owned()).spawn(move || table.run())?;
+        Ok(Arc::new(Self { shared, thread: Mutex::new(Some(thread)) }))
     }
 
     /// All containers with logs to read, as they are now.

@@ -1,0 +1,412 @@
+//! The order of one container's files, held over renames that go on while it is looked at.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::container::Consumer;
+use super::file::{FirstLine, LogFile};
+use crate::logs::{ContainerId, Fingerprint};
+
+/// How often a directory is looked at anew because its names moved meanwhile. The engine needs a full file between two rotations, so two looks mostly do.
+const ATTEMPTS: u32 = 64;
+
+/// The files of a container, oldest first: what is gone from the disk and still kept (or lies in the spool), then what is on the disk.
+#[derive(Debug, Default)]
+pub(super) struct Chain {
+    pub(super) files: Vec<Tracked>,
+    /// Opened in a look that was not trusted: their place is not known yet, but they cannot be lost any more.
+    loose: Vec<Tracked>,
+    /// Inodes of compressed files that were counted.
+    compressed: Vec<u64>,
+}
+
+/// One file, on the disk or not.
+#[derive(Debug)]
+pub(super) struct Tracked {
+    /// Device and inode: sound while the descriptor is held. None for a file in the spool.
+    identity: Option<(u64, u64)>,
+    /// Its rotation number while it is on the disk, 0 for the one that is written.
+    pub(super) number: Option<u32>,
+    pub(super) content: Content,
+    pub(super) kept: Kept,
+    /// The disk has less of it than the spool, or somebody gave it up: it is not part of the chain.
+    pub(super) is_hidden: bool,
+}
+
+/// What is known of a file's content.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// Its first line is not complete, so nothing tells it from others.
+    Nameless(File, FirstLine),
+    /// It has a fingerprint.
+    Known(Arc<LogFile>),
+}
+
+/// What is done so that a file that goes is not lost.
+#[derive(Debug)]
+pub(super) enum Kept {
+    /// Nothing.
+    No,
+    /// It is being copied, under this ticket, until the flag says that nobody wants it any more.
+    Copying(u64, Arc<AtomicBool>),
+    /// The copy stands in the spool, under this ticket.
+    Copied(u64, PathBuf),
+    /// Its descriptor keeps it, under this ticket: there is no spool, or it could not be written.
+    Pinned(u64),
+    /// The copy was given up while the file is still on the disk: it is not made again before the file goes.
+    Evicted,
+}
+
+impl Kept {
+    /// The ticket, of which the ledger knows the size.
+    pub(super) const fn ticket(&self) -> Option<u64> {
+        match self {
+            Self::Copying(ticket, _) | Self::Copied(ticket, _) | Self::Pinned(ticket) => Some(*ticket),
+            Self::No | Self::Evicted => None,
+        }
+    }
+}
+
+/// What a look at the directory came to.
+#[derive(Debug)]
+pub(super) enum Look {
+    /// The order is known.
+    Settled {
+        /// The length of the file that is written.
+        written: u64,
+        /// Compressed files seen for the first time.
+        compressed: usize,
+        /// Files that could not be opened; the look must be repeated.
+        failed: usize,
+    },
+    /// Names moved all the time; everything seen is open, its order is not known yet.
+    Unsettled,
+    /// There is no directory.
+    Gone,
+    /// It could not be read.
+    Failed(io::Error),
+}
+
+/// A name and what it pointed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    number: u32,
+    identity: (u64, u64),
+}
+
+#[derive(Debug, Default)]
+struct Listing {
+    /// By number, the newest first.
+    seen: Vec<Seen>,
+    compressed: Vec<u64>,
+    written: u64,
+}
+
+/// Whether this is the name of a log file of the container, compressed or not.
+pub(super) fn is_name(name: &[u8], id: &ContainerId) -> bool {
+    name.strip_prefix(id.as_str().as_bytes()).is_some_and(|rest| rest.starts_with(b"-json.log"))
+}
+
+/// The rotation number in a name, and whether the file is compressed.
+fn number_of(name: &str, id: &ContainerId) -> Option<(u32, bool)> {
+    let rest = name.strip_prefix(id.as_str())?.strip_prefix("-json.log")?;
+    if rest.is_empty() {
+        return Some((0, false));
+    }
+    let rest = rest.strip_prefix('.')?;
+    let (digits, is_compressed) = rest.strip_suffix(".gz").map_or((rest, false), |digits| (digits, true));
+    let number = digits.parse().ok().filter(|number| *number > 0)?;
+    Some((number, is_compressed))
+}
+
+fn path_of(dir: &Path, id: &ContainerId, number: u32) -> PathBuf {
+    match number {
+        0 => dir.join(format!("{}-json.log", id.as_str())),
+        number => dir.join(format!("{}-json.log.{number}", id.as_str())),
+    }
+}
+
+/// Looks at every name once, from the newest file to the oldest: a file only ever moves to a higher number, so one that moves meanwhile is met twice
+/// and not missed.
+fn list(dir: &Path, id: &ContainerId) -> io::Result<Listing> {
+    let mut listing = Listing::default();
+    // Where a file may be by now: at the number that the directory told, or one further.
+    let mut numbers = BTreeSet::from([0, 1]);
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        match name.to_str().and_then(|name| number_of(name, id)) {
+            Some((_, true)) => listing.compressed.push(std::os::unix::fs::DirEntryExt::ino(&entry)),
+            Some((number, false)) => numbers.extend([number, number.saturating_add(1)]),
+            None => {}
+        }
+    }
+    while let Some(number) = numbers.pop_first() {
+        match std::fs::metadata(path_of(dir, id, number)) {
+            Ok(data) if data.is_file() => {
+                listing.seen.push(Seen { number, identity: (data.dev(), data.ino()) });
+                if number == 0 {
+                    listing.written = data.len();
+                }
+                if let Some(next) = number.checked_add(1) {
+                    numbers.insert(next);
+                }
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(listing)
+}
+
+impl Chain {
+    /// Opens every file that is new, and brings all in order.
+    ///
+    /// The order is trusted when two looks saw the same, with everything open in between. A held inode is not recycled and numbers only grow, so each name
+    /// pointed to its file for the whole time between the two looks, and all of them at once. One look is enough when nothing moved since the last.
+    pub(super) fn look(&mut self, dir: &Path, id: &ContainerId) -> Look {
+        let mut before: Option<Vec<Seen>> = None;
+        let mut failed: Vec<(u64, u64)> = Vec::new();
+        for _ in 0..ATTEMPTS {
+            let mut listing = match list(dir, id) {
+                Ok(listing) => listing,
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Look::Gone,
+                Err(error) => return Look::Failed(error),
+            };
+            listing.seen.retain(|seen| !failed.contains(&seen.identity));
+            let unknown: Vec<Seen> = listing.seen.iter().filter(|seen| !self.holds(seen.identity)).copied().collect();
+            if unknown.is_empty() && (before.as_ref() == Some(&listing.seen) || self.is_as(&listing.seen)) {
+                self.place(&listing.seen);
+                let compressed = listing.compressed.iter().filter(|inode| !self.compressed.contains(inode)).count();
+                self.compressed = listing.compressed;
+                return Look::Settled { written: listing.written, compressed, failed: failed.len() };
+            }
+            for seen in unknown {
+                match open(&path_of(dir, id, seen.number)) {
+                    Ok(Some((file, identity))) => {
+                        if !self.holds(identity) {
+                            self.loose.push(Tracked::on_disk(file, identity));
+                        }
+                    }
+                    Ok(None) => {}
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(_) => failed.push(seen.identity),
+                }
+            }
+            before = Some(listing.seen);
+        }
+        Look::Unsettled
+    }
+
+    /// Whether a descriptor of this file is held.
+    fn holds(&self, identity: (u64, u64)) -> bool {
+        self.files.iter().chain(&self.loose).any(|file| file.identity == Some(identity))
+    }
+
+    /// Whether this is what was on the disk at the last look.
+    fn is_as(&self, seen: &[Seen]) -> bool {
+        let on_disk = self.files.iter().rev().filter_map(|file| Some((file.number?, file.identity?)));
+        self.loose.is_empty() && on_disk.eq(seen.iter().map(|seen| (seen.number, seen.identity)))
+    }
+
+    /// Sets the order: what is not on the disk any more keeps its place in front; loose files that are gone already came after it, and before all that
+    /// are there; those stand by their numbers.
+    fn place(&mut self, seen: &[Seen]) {
+        let mut gone = std::mem::take(&mut self.files);
+        let mut loose = std::mem::take(&mut self.loose);
+        let mut on_disk = Vec::with_capacity(seen.len());
+        for seen in seen.iter().rev() {
+            let found = [&mut gone, &mut loose].into_iter().find_map(|files| {
+                let at = files.iter().position(|file| file.identity == Some(seen.identity))?;
+                Some(files.remove(at))
+            });
+            if let Some(mut file) = found {
+                file.number = Some(seen.number);
+                on_disk.push(file);
+            }
+        }
+        self.files = gone;
+        self.files.extend(ordered(loose));
+        self.files.iter_mut().for_each(|file| file.number = None);
+        self.files.extend(on_disk);
+    }
+
+    /// All files are gone with their directory.
+    pub(super) fn set_removed(&mut self) {
+        self.files.extend(ordered(std::mem::take(&mut self.loose)));
+        self.files.iter_mut().for_each(|file| file.number = None);
+    }
+
+    /// Takes in a file of the spool, behind those that are there already.
+    pub(super) fn push_spooled(&mut self, log: Arc<LogFile>, kept: Kept) {
+        self.files.push(Tracked { identity: None, number: None, content: Content::Known(log), kept, is_hidden: false });
+    }
+
+    /// Says of each file whether it is final, and gives fingerprints to those whose first line is complete now. Returns how many could not be read.
+    ///
+    /// A rotated file is final: the engine closes it before it renames it. One that is gone without a rename is final when there is a newer one
+    /// (`max-file=1` removes and creates) or nobody can write any more.
+    pub(super) fn settle(&mut self, is_removed: bool) -> usize {
+        let mut failed = 0;
+        let count = self.files.len();
+        for (at, file) in self.files.iter_mut().enumerate() {
+            let is_final = match file.number {
+                _ if is_removed => true,
+                Some(number) => number > 0,
+                None => file.identity.is_none() || at + 1 < count,
+            };
+            failed += usize::from(file.settle(is_final).is_err());
+        }
+        // What was never more than an empty file leaves nothing.
+        self.files.retain(|file| !(file.number.is_none() && matches!(&file.content, Content::Nameless(file, _) if is_empty(file))));
+        failed
+    }
+
+    /// Of two files with one fingerprint, one of them on the disk and one not (a copy in the spool, or the file before somebody put a copy in its place),
+    /// the one on the disk stands if it is whole. What the other one held in the spool is handed over.
+    pub(super) fn join(&mut self) {
+        let mut at = 0;
+        while let Some(gone) = self.files.get(at) {
+            let twin = gone.log().filter(|_| gone.number.is_none()).and_then(|log| {
+                self.files.iter().position(|file| {
+                    file.number.is_some()
+                        && matches!(file.kept, Kept::No)
+                        && file.log().is_some_and(|other| other.fingerprint() == log.fingerprint())
+                })
+            });
+            let Some(twin) = twin else {
+                at += 1;
+                continue;
+            };
+            let length = |file: Option<&Tracked>| file.and_then(Tracked::log).and_then(|log| log.len().ok()).unwrap_or(0);
+            let is_whole = length(self.files.get(twin)) >= length(self.files.get(at));
+            if !is_whole {
+                if let Some(twin) = self.files.get_mut(twin) {
+                    twin.is_hidden = true;
+                }
+                at += 1;
+                continue;
+            }
+            let kept = self.files.remove(at).kept;
+            // The twin stood behind it.
+            if let Some(twin) = self.files.get_mut(twin - 1) {
+                twin.kept = kept;
+            }
+        }
+    }
+
+    /// What consumers get.
+    pub(super) fn published(&self) -> Vec<Arc<LogFile>> {
+        self.files.iter().filter(|file| !file.is_hidden).filter_map(Tracked::log).cloned().collect()
+    }
+
+    /// Whether a file waits for its first line.
+    pub(super) fn is_nameless(&self) -> bool {
+        self.files.iter().any(|file| matches!(file.content, Content::Nameless(..)))
+    }
+
+    /// For each file the lowest offset that is not acknowledged by all; none when all have all of it.
+    pub(super) fn unacknowledged(&self, consumers: &[Consumer]) -> Vec<Option<u64>> {
+        let place = |consumer: &Consumer| {
+            let place = consumer.acknowledged?;
+            let at = self.files.iter().position(|file| !file.is_hidden && file.log().is_some_and(|log| log.fingerprint() == place.file))?;
+            Some((at, place.offset))
+        };
+        let places: Vec<Option<(usize, u64)>> = consumers.iter().filter(|consumer| !consumer.is_finished).map(place).collect();
+        let lowest = |(at, file): (usize, &Tracked)| {
+            let (base, end) = match file.log() {
+                // Of a file that is written there is always more to come.
+                Some(log) if log.is_final() => (log.base(), log.len().unwrap_or(u64::MAX)),
+                Some(log) => (log.base(), u64::MAX),
+                None => (0, u64::MAX),
+            };
+            let from = |place: &Option<(usize, u64)>| match place {
+                Some((reached, _)) if *reached > at => None,
+                Some((reached, offset)) if *reached == at => (*offset < end).then_some((*offset).max(base)),
+                _ => (base < end).then_some(base),
+            };
+            places.iter().filter_map(from).min()
+        };
+        self.files.iter().enumerate().map(lowest).collect()
+    }
+}
+
+impl Tracked {
+    fn on_disk(file: File, identity: (u64, u64)) -> Self {
+        let content = Content::Nameless(file, FirstLine::new());
+        Self { identity: Some(identity), number: None, content, kept: Kept::No, is_hidden: false }
+    }
+
+    /// The file, once it has a fingerprint.
+    pub(super) const fn log(&self) -> Option<&Arc<LogFile>> {
+        match &self.content {
+            Content::Known(log) => Some(log),
+            Content::Nameless(..) => None,
+        }
+    }
+
+    /// Whether its descriptor is all that keeps it.
+    pub(super) const fn is_held(&self) -> bool {
+        self.number.is_none() && self.identity.is_some()
+    }
+
+    /// Puts the copy in the spool in the place of the file that is gone, which lets the disk have its room back. Gives the file back.
+    pub(super) fn replace(&mut self, log: Arc<LogFile>) -> Content {
+        self.identity = None;
+        std::mem::replace(&mut self.content, Content::Known(log))
+    }
+
+    fn settle(&mut self, is_final: bool) -> io::Result<()> {
+        let fingerprint = match &mut self.content {
+            Content::Known(log) => {
+                log.set_final(is_final);
+                return Ok(());
+            }
+            Content::Nameless(file, first) => first.advance(file, is_final)?,
+        };
+        if let Some(fingerprint) = fingerprint
+            && let Content::Nameless(file, _) = &self.content
+        {
+            // The descriptor is duplicated because it cannot be moved out of a borrowed place; the first one is closed right here.
+            let log = LogFile::new(file.try_clone()?, fingerprint, 0, is_final);
+            self.content = Content::Known(Arc::new(log));
+        }
+        Ok(())
+    }
+
+    fn first_time(&self) -> i64 {
+        self.log().map_or(i64::MAX, |log| log.fingerprint().first_time)
+    }
+}
+
+/// Files that went before anybody knew their numbers, by the time of their first entry.
+fn ordered(mut loose: Vec<Tracked>) -> Vec<Tracked> {
+    for file in &mut loose {
+        // One that cannot be read now is tried again with the others.
+        file.settle(true).ok();
+    }
+    loose.sort_by_key(Tracked::first_time);
+    loose
+}
+
+/// Opens a file and says which it is. None for what is no regular file.
+fn open(path: &Path) -> io::Result<Option<(File, (u64, u64))>> {
+    let file = File::open(path)?;
+    let data = file.metadata()?;
+    Ok(data.is_file().then(|| (file, (data.dev(), data.ino()))))
+}
+
+fn is_empty(file: &File) -> bool {
+    file.metadata().is_ok_and(|data| data.len() == 0)
+}
+
+/// The fingerprints in their order, for the spool.
+pub(super) fn order(chain: &Chain) -> Vec<Fingerprint> {
+    chain.files.iter().filter_map(Tracked::log).map(|log| log.fingerprint()).collect()
+}

@@ -1,0 +1,655 @@
+//! The thread: what it hears of, what it looks at, and what it tells.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::chain::{Chain, Kept, Look, Tracked};
+use super::container::LoggedContainer;
+use super::keep::Ledger;
+use super::meta::{Described, Own, Treatment};
+use super::signal::Bell;
+use super::watch::Watcher;
+use super::{Shared, TableOptions};
+use crate::logs::spool::{self, Spool};
+use crate::logs::{ContainerId, ContainerMeta};
+use crate::telemetry::{Part, Parts, TableMetrics};
+
+/// Between two wake-ups of consumers, and between two looks at who has written.
+const PACE: Duration = Duration::from_millis(10);
+/// The thread turns at least so often, for the watchdog, for what is tried again, and for acknowledgements that nobody waits for.
+const TICK: Duration = Duration::from_secs(1);
+/// The net under inotify.
+const FULL: Duration = Duration::from_secs(30);
+/// Without inotify: between two looks, when something changed at the last, and when nothing does.
+const QUICK: Duration = Duration::from_millis(250);
+const SLOW: Duration = Duration::from_secs(1);
+/// So many directories are looked at before names that changed meanwhile get their turn.
+const STRETCH: usize = 16;
+/// A description that cannot be read is tried so often at each tick; then with the net.
+const RETRIES: u8 = 5;
+
+/// All the thread owns.
+#[derive(Debug)]
+pub(super) struct Table {
+    dir: PathBuf,
+    pub(super) spool_dir: Option<PathBuf>,
+    wants_inotify: bool,
+    shared: Arc<Shared>,
+    pub(super) metrics: TableMetrics,
+    files_part: Part,
+    pub(super) spool_part: Part,
+    own: Own,
+    watcher: Option<Watcher>,
+    /// Why inotify does not do, or not for all.
+    watch_problem: Option<String>,
+    /// Why the directory cannot be read.
+    root_problem: Option<String>,
+    is_root_watched: bool,
+    pub(super) entries: BTreeMap<ContainerId, Entry>,
+    pub(super) spool: Spool,
+    pub(super) ledger: Ledger,
+    /// Bytes that descriptors keep.
+    pub(super) pinned: u64,
+    /// To be looked at now.
+    dirty: BTreeSet<ContainerId>,
+    /// To be looked at in turn.
+    queue: VecDeque<ContainerId>,
+    /// To be tried again at the next tick.
+    again: BTreeSet<ContainerId>,
+    is_first_listing_done: bool,
+    is_list_changed: bool,
+    is_ring_due: bool,
+    /// How the table is has to be told, once all directories were looked at.
+    is_part_due: bool,
+    /// Something was found since the last scan.
+    is_busy: bool,
+    rang: Instant,
+    writes_from: Instant,
+    tick: Instant,
+    full: Instant,
+    scan: Instant,
+    scan_every: Duration,
+}
+
+/// A container as the table knows it.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) container: Arc<LoggedContainer>,
+    dir: PathBuf,
+    described: Described,
+    pub(super) meta: Option<Arc<ContainerMeta>>,
+    treatment: Treatment,
+    pub(super) chain: Chain,
+    is_watched: bool,
+    pub(super) is_removed: bool,
+    retries: u8,
+    /// Length of the file that is written, at the last look.
+    written: u64,
+    pub(super) pinned: u64,
+}
+
+impl Table {
+    pub(super) fn new(options: TableOptions, shared: Arc<Shared>, parts: &Parts, metrics: TableMetrics) -> io::Result<Self> {
+        let TableOptions { containers_dir, spool_dir, spool_bytes, inotify, own_container, consumers: _ } = options;
+        let kick = Arc::clone(&shared.kick);
+        let spool = Spool::start(spool_dir.clone(), metrics.clone(), move || kick.kick())?;
+        let spool_part = parts.part("logs.spool");
+        match &spool_dir {
+            Some(_) => spool_part.ok(),
+            None => spool_part.degraded(
+                "there is no state directory for it: lines of removed files are kept open until they are acknowledged, and do not survive the agent",
+            ),
+        }
+        let now = Instant::now();
+        Ok(Self {
+            dir: containers_dir,
+            spool_dir,
+            wants_inotify: inotify,
+            shared,
+            metrics,
+            files_part: parts.part("logs.files"),
+            spool_part,
+            own: Own { container: own_container, service: None },
+            watcher: None,
+            watch_problem: None,
+            root_problem: None,
+            is_root_watched: false,
+            entries: BTreeMap::new(),
+            spool,
+            ledger: Ledger::new(spool_bytes),
+            pinned: 0,
+            dirty: BTreeSet::new(),
+            queue: VecDeque::new(),
+            again: BTreeSet::new(),
+            is_first_listing_done: false,
+            is_list_changed: true,
+            is_ring_due: false,
+            is_part_due: true,
+            is_busy: false,
+            rang: now,
+            writes_from: now,
+            tick: now,
+            full: now,
+            scan: now,
+            scan_every: QUICK,
+        })
+    }
+
+    pub(super) fn run(mut self) {
+        self.load_spool();
+        self.list("start");
+        while !self.shared.is_stopped.load(Ordering::Acquire) {
+            self.shared.beats.fetch_add(1, Ordering::Relaxed);
+            self.hear();
+            self.work();
+            self.tell();
+        }
+        // What is gone and not in the spool yet gets its last chance; the spool's thread finishes its jobs.
+        let ids: Vec<ContainerId> = self.entries.keys().cloned().collect();
+        for id in ids {
+            self.retry_copies(&id);
+            self.keep(&id);
+        }
+        self.spool.finish();
+    }
+
+    /// Sleeps until there is something to do, and takes note of it.
+    fn hear(&mut self) {
+        let now = Instant::now();
+        let mut until = self.tick.min(self.full);
+        if self.is_ring_due {
+            until = until.min(self.rang + PACE);
+        }
+        if self.is_scanning() {
+            until = until.min(self.scan);
+        }
+        let hears_writes = now >= self.writes_from;
+        if !hears_writes {
+            until = until.min(self.writes_from);
+        }
+        if !self.queue.is_empty() || !self.dirty.is_empty() {
+            until = now;
+        }
+        let [is_kicked, has_names, has_writes] = self.sleep(until.saturating_duration_since(now), hears_writes);
+        if is_kicked {
+            self.shared.kick.drain();
+            self.take_copies();
+            self.take_acknowledgements();
+        }
+        if has_names {
+            self.take_names();
+        }
+        if has_writes {
+            self.take_writes();
+        }
+        let now = Instant::now();
+        if now >= self.tick {
+            self.tick = now + TICK;
+            self.take_acknowledgements();
+            self.dirty.append(&mut self.again);
+            if self.root_problem.is_some() && std::fs::metadata(&self.dir).is_ok() {
+                self.full = now;
+            }
+        }
+        if now >= self.full {
+            self.list("periodic");
+        } else if self.is_scanning() && now >= self.scan {
+            self.scan();
+        }
+    }
+
+    /// Waits for: a kick, names, writes.
+    fn sleep(&self, timeout: Duration, hears_writes: bool) -> [bool; 3] {
+        let timeout = Timespec { tv_sec: timeout.as_secs().try_into().unwrap_or(1), tv_nsec: timeout.subsec_nanos().into() };
+        let mut fds = vec![PollFd::from_borrowed_fd(self.shared.kick.as_fd(), PollFlags::IN)];
+        if let Some(watcher) = &self.watcher {
+            fds.push(PollFd::from_borrowed_fd(watcher.names(), PollFlags::IN));
+            if hears_writes {
+                fds.push(PollFd::from_borrowed_fd(watcher.writes(), PollFlags::IN));
+            }
+        }
+        if poll(&mut fds, Some(&timeout)).is_err() {
+            // Interrupted: the next turn comes at once.
+            return [false; 3];
+        }
+        let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+        std::array::from_fn(|_| ready.next().unwrap_or(false))
+    }
+
+    fn take_names(&mut self) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let changes = watcher.take_names();
+        self.dirty.extend(changes.containers);
+        if changes.is_overflow {
+            self.list("overflow");
+        } else if changes.is_root_gone {
+            self.is_root_watched = false;
+            self.list("periodic");
+        }
+    }
+
+    fn take_writes(&mut self) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let written = watcher.take_writes();
+        self.writes_from = Instant::now() + PACE;
+        let ids: Vec<ContainerId> = match written {
+            Some(written) => written.into_iter().collect(),
+            // Who has written is not known any more, so it may be everybody. No name was lost with it.
+            None => self.entries.keys().cloned().collect(),
+        };
+        for id in ids {
+            let Some(entry) = self.entries.get_mut(&id) else { continue };
+            if entry.treatment == Treatment::Tailed {
+                entry.container.touch();
+                self.is_ring_due = true;
+            }
+            if entry.chain.is_nameless() {
+                self.update(&id);
+            }
+        }
+    }
+
+    fn take_acknowledgements(&mut self) {
+        let acknowledged: Vec<ContainerId> =
+            self.entries.iter().filter(|(_, entry)| entry.container.take_acknowledged()).map(|(id, _)| id.clone()).collect();
+        for id in acknowledged {
+            self.keep(&id);
+            self.forget(&id);
+        }
+    }
+
+    /// Whether there is something that inotify does not tell of.
+    fn is_scanning(&self) -> bool {
+        !self.is_root_watched || self.watch_problem.is_some() || self.watcher.is_none()
+    }
+
+    /// Without inotify: looks at all that is not watched.
+    fn scan(&mut self) {
+        self.scan_every = if self.is_busy { QUICK } else { (self.scan_every * 2).min(SLOW) };
+        self.scan = Instant::now() + self.scan_every;
+        self.is_busy = false;
+        if self.is_root_watched {
+            self.queue.extend(self.entries.iter().filter(|(_, entry)| !entry.is_watched && !entry.is_removed).map(|(id, _)| id.clone()));
+        } else if self.root_problem.is_none() {
+            self.list("no_inotify");
+        }
+    }
+
+    /// Lists the directory, and puts every container in the queue to be looked at.
+    fn list(&mut self, reason: &'static str) {
+        let now = Instant::now();
+        let is_net = reason != "no_inotify";
+        if is_net {
+            self.full = now + FULL;
+            // A watch that failed is tried anew; what is watched gets the same watch again, or that of the directory which took its place.
+            self.watch_problem = None;
+            self.entries.values_mut().for_each(|entry| entry.is_watched = false);
+        }
+        self.scan = now + self.scan_every;
+        self.metrics.rescan(reason);
+        self.watch_root();
+        match names(&self.dir) {
+            Ok(listed) => {
+                self.root_problem = None;
+                self.is_first_listing_done = true;
+                // The own container first: it tells which service is not to be read.
+                let own = self.own.container.iter().filter(|own| listed.contains(own)).cloned();
+                let known = self.entries.keys().filter(|id| !listed.contains(id)).cloned();
+                self.queue = own.chain(listed.iter().cloned()).chain(known).collect();
+            }
+            Err(error) => {
+                // Nothing is known, so nothing is concluded: what is open stays readable.
+                self.root_problem = Some(format!("{}: {error}; container logs are read as soon as it can be", self.dir.display()));
+            }
+        }
+        if is_net {
+            let ids: Vec<ContainerId> = self.entries.keys().cloned().collect();
+            for id in ids {
+                self.retry_copies(&id);
+            }
+        }
+        self.is_part_due = true;
+    }
+
+    fn watch_root(&mut self) {
+        if !self.wants_inotify {
+            return;
+        }
+        if self.watcher.is_none() {
+            match Watcher::new() {
+                Ok(watcher) => {
+                    self.watcher = Some(watcher);
+                    self.watch_problem = None;
+                }
+                Err(error) => {
+                    self.metrics.file_error("watch");
+                    self.watch_problem = Some(problem(error));
+                }
+            }
+        }
+        let Some(watcher) = &mut self.watcher else { return };
+        match watcher.watch_root(&self.dir) {
+            Ok(()) => self.is_root_watched = true,
+            Err(error) => {
+                self.is_root_watched = false;
+                if error != rustix::io::Errno::NOENT {
+                    self.metrics.file_error("watch");
+                    self.watch_problem = Some(problem(error));
+                }
+            }
+        }
+    }
+
+    fn tell_part(&self) {
+        match (&self.root_problem, &self.watch_problem) {
+            (Some(why), _) | (None, Some(why)) => self.files_part.degraded(why.clone()),
+            (None, None) => self.files_part.ok(),
+        }
+    }
+
+    /// Looks at what changed, then at a stretch of what is in the queue.
+    fn work(&mut self) {
+        for id in std::mem::take(&mut self.dirty) {
+            self.look(&id);
+        }
+        for _ in 0..STRETCH {
+            let Some(id) = self.queue.pop_front() else { break };
+            self.look(&id);
+        }
+        if self.queue.is_empty() && self.is_first_listing_done && !self.shared.is_first_scan_done.load(Ordering::Acquire) {
+            self.publish_list();
+            self.shared.is_first_scan_done.store(true, Ordering::Release);
+            self.is_ring_due = true;
+            self.give_up_excess();
+        }
+        if self.queue.is_empty() && std::mem::take(&mut self.is_part_due) {
+            self.tell_part();
+        }
+    }
+
+    /// Publishes the list, and rings the bells if it is time.
+    fn tell(&mut self) {
+        if self.is_list_changed {
+            self.publish_list();
+        }
+        let now = Instant::now();
+        if self.is_ring_due && now >= self.rang + PACE {
+            self.is_ring_due = false;
+            self.rang = now;
+            self.shared.bells.iter().for_each(Bell::ring);
+        }
+    }
+
+    fn publish_list(&mut self) {
+        self.is_list_changed = false;
+        self.is_ring_due = true;
+        let is_tailed = |entry: &&Entry| entry.treatment == Treatment::Tailed;
+        let tailed: Vec<Arc<LoggedContainer>> = self.entries.values().filter(is_tailed).map(|entry| Arc::clone(&entry.container)).collect();
+        let count = |treatments: &[Treatment]| {
+            let count = self.entries.values().filter(|entry| treatments.contains(&entry.treatment)).count();
+            i64::try_from(count).unwrap_or(i64::MAX)
+        };
+        self.metrics.containers("file", "tailed", count(&[Treatment::Tailed]));
+        self.metrics.containers("file", "unreadable", count(&[Treatment::Unreadable, Treatment::Unknown]));
+        self.metrics.containers("file", "excluded", count(&[Treatment::Excluded]));
+        *self.shared.containers.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(tailed);
+    }
+
+    /// Looks at a container's directory: who it is first, so that what it says of its end is older than what is seen of its files.
+    fn look(&mut self, id: &ContainerId) {
+        if !self.entries.contains_key(id) {
+            let entry = self.entry(id);
+            self.entries.insert(id.clone(), entry);
+        }
+        self.watch(id);
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        let refreshed = entry.described.refresh(&entry.dir);
+        if refreshed.is_changed
+            && let Some(meta) = entry.described.meta()
+        {
+            self.describe(id, meta);
+        }
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        let look = match entry.treatment {
+            Treatment::Unknown | Treatment::Tailed => entry.chain.look(&entry.dir, id),
+            // Only whether it is still there.
+            Treatment::Unreadable | Treatment::Excluded => match std::fs::metadata(&entry.dir) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Look::Gone,
+                _ => Look::Settled { written: 0, compressed: 0, failed: 0 },
+            },
+        };
+        let was_removed = entry.is_removed;
+        match look {
+            Look::Settled { written, compressed, failed } => {
+                entry.is_removed = false;
+                if entry.written != written {
+                    entry.written = written;
+                    self.is_busy = true;
+                    entry.container.touch();
+                    self.is_ring_due = true;
+                }
+                (0..compressed).for_each(|_| self.metrics.file_error("compressed"));
+                (0..failed).for_each(|_| self.metrics.file_error("open"));
+                if failed > 0 {
+                    self.again.insert(id.clone());
+                }
+                if refreshed.is_unreadable {
+                    // The first time it may be that the engine has not written it yet.
+                    if entry.retries > 0 {
+                        self.metrics.file_error("read");
+                    }
+                    if entry.retries < RETRIES {
+                        entry.retries += 1;
+                        self.again.insert(id.clone());
+                    }
+                } else {
+                    entry.retries = 0;
+                }
+            }
+            Look::Unsettled => {
+                self.dirty.insert(id.clone());
+                return;
+            }
+            Look::Gone => {
+                if !std::fs::metadata(&self.dir).is_ok_and(|data| data.is_dir()) {
+                    // All of them went, as when a file system is unmounted: that says nothing of this container.
+                    self.full = Instant::now();
+                    return;
+                }
+                entry.chain.set_removed();
+                entry.is_removed = true;
+                entry.is_watched = false;
+            }
+            Look::Failed(_) => {
+                self.metrics.file_error("open");
+                self.again.insert(id.clone());
+                return;
+            }
+        }
+        self.is_list_changed |= was_removed != entry.is_removed;
+        self.update(id);
+        self.forget(id);
+    }
+
+    fn entry(&mut self, id: &ContainerId) -> Entry {
+        self.is_busy = true;
+        self.is_list_changed = true;
+        Entry {
+            container: Arc::new(LoggedContainer::new(id.clone(), self.shared.bells.len(), Arc::clone(&self.shared.kick))),
+            dir: self.dir.join(id.as_str()),
+            described: Described::default(),
+            meta: None,
+            treatment: Treatment::Unknown,
+            chain: Chain::default(),
+            is_watched: false,
+            is_removed: false,
+            retries: 0,
+            written: 0,
+            pinned: 0,
+        }
+    }
+
+    /// Watches a directory, before it is looked at: what happens between the two is seen twice and not missed.
+    fn watch(&mut self, id: &ContainerId) {
+        let (Some(watcher), Some(entry)) = (&mut self.watcher, self.entries.get_mut(id)) else { return };
+        if entry.is_watched {
+            return;
+        }
+        match watcher.watch(&entry.dir, id) {
+            Ok(()) => entry.is_watched = true,
+            // It is gone, as the look will find.
+            Err(rustix::io::Errno::NOENT) => {}
+            Err(error) => {
+                if self.watch_problem.is_none() {
+                    self.metrics.file_error("watch");
+                    self.watch_problem = Some(problem(error));
+                    self.is_part_due = true;
+                }
+            }
+        }
+    }
+
+    /// Takes a new description.
+    fn describe(&mut self, id: &ContainerId, meta: ContainerMeta) {
+        let is_news = self.own.learn(id, &meta);
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.container.set_meta(meta.clone());
+            entry.container.touch();
+            entry.meta = Some(Arc::new(meta));
+            self.is_ring_due = true;
+            self.is_busy = true;
+        }
+        let ids: Vec<ContainerId> = if is_news { self.entries.keys().cloned().collect() } else { vec![id.clone()] };
+        for id in ids {
+            self.treat(&id);
+        }
+    }
+
+    /// Decides how a container is treated, and closes what must not be read.
+    fn treat(&mut self, id: &ContainerId) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        let Some(meta) = &entry.meta else { return };
+        let treatment = self.own.treatment(id, meta);
+        if std::mem::replace(&mut entry.treatment, treatment) == treatment {
+            return;
+        }
+        self.is_list_changed = true;
+        if matches!(treatment, Treatment::Excluded | Treatment::Unreadable)
+            && let Some(mut entry) = self.entries.remove(id)
+        {
+            self.release_all(&mut entry);
+            self.entries.insert(id.clone(), entry);
+            self.publish(id);
+        }
+    }
+
+    /// Brings what consumers see in line with what is known.
+    fn update(&mut self, id: &ContainerId) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        for _ in 0..entry.chain.settle(entry.is_removed) {
+            self.metrics.file_error("read");
+            self.again.insert(id.clone());
+        }
+        entry.chain.join();
+        if entry.is_removed && entry.treatment == Treatment::Unknown && !entry.chain.files.is_empty() {
+            // Nobody will tell who it was any more. Its lines are worth more than its name.
+            entry.treatment = Treatment::Tailed;
+            self.is_list_changed = true;
+        }
+        self.keep(id);
+        let Some(entry) = self.entries.get(id) else { return };
+        // After the chain: who sees the end must find everything that was before it.
+        let is_ended = entry.is_removed || entry.meta.as_ref().is_some_and(|meta| !meta.running);
+        if entry.container.set_state(is_ended, entry.is_removed) {
+            entry.container.touch();
+            self.is_ring_due = true;
+            self.is_busy = true;
+        }
+    }
+
+    /// Publishes the chain if it is another.
+    pub(super) fn publish(&mut self, id: &ContainerId) {
+        let Some(entry) = self.entries.get(id) else { return };
+        let chain = entry.chain.published();
+        let before = entry.container.chain();
+        let is_same = chain.len() == before.len() && chain.iter().zip(&*before).all(|(new, old)| Arc::ptr_eq(new, old));
+        if !is_same {
+            entry.container.set_chain(chain);
+            entry.container.touch();
+            self.is_ring_due = true;
+            self.is_busy = true;
+        }
+    }
+
+    /// Forgets a removed container when everybody is done with it, or nobody ever read it.
+    fn forget(&mut self, id: &ContainerId) {
+        let Some(entry) = self.entries.get(id) else { return };
+        let is_done = entry.treatment != Treatment::Tailed || entry.container.consumers().iter().all(|consumer| consumer.is_finished);
+        if entry.is_removed
+            && is_done
+            && let Some(mut entry) = self.entries.remove(id)
+        {
+            self.release_all(&mut entry);
+            self.is_list_changed = true;
+        }
+    }
+
+    /// Takes in what earlier runs left in the spool.
+    fn load_spool(&mut self) {
+        let Some(dir) = self.spool_dir.clone() else { return };
+        let mut stored = spool::load(&dir, &self.metrics);
+        // Tickets go by age over all containers, because the oldest is given up first.
+        let mut ages: Vec<(std::time::SystemTime, PathBuf, ContainerId, u64)> = stored
+            .iter()
+            .flat_map(|stored| stored.files.iter().map(|file| (file.written, file.path.clone(), stored.container.clone(), file.bytes)))
+            .collect();
+        ages.sort();
+        let mut tickets: BTreeMap<PathBuf, u64> =
+            ages.into_iter().map(|(_, path, container, bytes)| (path, self.ledger.add(container, bytes, true))).collect();
+        for stored in stored.drain(..) {
+            let mut entry = self.entry(&stored.container);
+            for file in stored.files {
+                if let Some(ticket) = tickets.remove(&file.path) {
+                    entry.chain.push_spooled(Arc::new(file.log), Kept::Copied(ticket, file.path));
+                }
+            }
+            self.entries.insert(stored.container.clone(), entry);
+            if let Some(meta) = stored.meta {
+                self.describe(&stored.container, meta);
+            }
+            self.update(&stored.container);
+        }
+    }
+}
+
+/// The containers that have a directory.
+fn names(dir: &Path) -> io::Result<BTreeSet<ContainerId>> {
+    let mut ids = BTreeSet::new();
+    for entry in std::fs::read_dir(dir)? {
+        ids.extend(entry?.file_name().to_str().and_then(ContainerId::new));
+    }
+    Ok(ids)
+}
+
+fn problem(error: rustix::io::Errno) -> String {
+    let remedy = match error {
+        rustix::io::Errno::NOSPC => "; raise fs.inotify.max_user_watches",
+        rustix::io::Errno::MFILE => "; raise fs.inotify.max_user_instances",
+        _ => "",
+    };
+    format!("inotify does not watch all log directories ({error}); they are scanned up to four times a second instead{remedy}")
+}
+
+impl Chain {
+    /// All files, for letting go of them.
+    pub(super) fn into_files(self) -> Vec<Tracked> {
+        self.files
+    }
+}
