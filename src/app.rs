@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::collect;
-use crate::config::{Config, Fault};
+use crate::config::{Config, Fault, flags};
 use crate::containers::ContainersCollector;
 use crate::docker::api::{Engine, EngineInfo};
 use crate::docker::container::Labelling;
@@ -178,6 +178,9 @@ fn announce(config: &Config, surroundings: &Surroundings, addresses: &[String]) 
     tracing::info!(node = node.name, from = node.name_from, version = env!("CARGO_PKG_VERSION"), "skep works: {}", places.join(", "));
     if surroundings.engine.is_none() && surroundings.engine_fault.is_some() {
         tracing::info!("no engine answers, so no containers are shown for now");
+    }
+    for flag in flags::NOT_YET.iter().filter(|flag| !config.settings.many(flag.name).is_empty()) {
+        tracing::warn!("--{} is understood, but its collector is not there yet: it does nothing", flag.name);
     }
     if config.logs.routes.is_empty() {
         tracing::info!("no route is given, so no logs are shipped; --route elasticsearch://host:9200 would do");

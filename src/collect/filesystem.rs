@@ -55,8 +55,12 @@ const TIMEOUT: Flag = Flag::new(
     Some("5s"),
     "How long a mount may take to answer before it is told as hung.",
 );
-const WORKERS: Flag =
-    Flag::new("collector.filesystem.stat-workers", FlagKind::One("NUMBER"), Some("4"), "How many mounts are asked at the same time, at most.");
+const WORKERS: Flag = Flag::new(
+    "collector.filesystem.stat-workers",
+    FlagKind::One("NUMBER"),
+    Some("4"),
+    "How many mounts are asked at the same time, at most.",
+);
 
 pub(super) const ENTRY: Entry =
     entry!("filesystem", on, &[POINTS_INCLUDE, POINTS_EXCLUDE, TYPES_INCLUDE, TYPES_EXCLUDE, TIMEOUT, WORKERS], build);

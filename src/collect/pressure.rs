@@ -20,7 +20,11 @@ const FAMILIES: [(&str, &[(&[u8], &str, &str)]); 4] = [
         "pressure/io",
         &[
             (b"some", "node_pressure_io_waiting_seconds_total", "Total time in seconds that processes have waited due to IO congestion"),
-            (b"full", "node_pressure_io_stalled_seconds_total", "Total time in seconds no process could make progress due to IO congestion"),
+            (
+                b"full",
+                "node_pressure_io_stalled_seconds_total",
+                "Total time in seconds no process could make progress due to IO congestion",
+            ),
         ],
     ),
     (
@@ -36,7 +40,11 @@ const FAMILIES: [(&str, &[(&[u8], &str, &str)]); 4] = [
     ),
     (
         "pressure/irq",
-        &[(b"full", "node_pressure_irq_stalled_seconds_total", "Total time in seconds no process could make progress due to IRQ congestion")],
+        &[(
+            b"full",
+            "node_pressure_irq_stalled_seconds_total",
+            "Total time in seconds no process could make progress due to IRQ congestion",
+        )],
     ),
 ];
 

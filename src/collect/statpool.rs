@@ -239,7 +239,8 @@ impl Pool {
         let worker = self.next_worker;
         self.next_worker += 1;
         let (shared, answer, stat) = (Arc::clone(&self.shared), self.answer.clone(), Arc::clone(&self.stat));
-        let started = thread::Builder::new().name("statvfs".to_owned()).stack_size(STACK).spawn(move || work(worker, &shared, &answer, &stat));
+        let started =
+            thread::Builder::new().name("statvfs".to_owned()).stack_size(STACK).spawn(move || work(worker, &shared, &answer, &stat));
         // Without a thread (a limit of the container) the mounts are told as refused.
         if started.is_ok() {
             self.alive += 1;
@@ -330,7 +331,10 @@ mod tests {
     }
 
     fn asks(paths: &[&str]) -> Vec<Ask> {
-        paths.iter().map(|path| Ask { path: Path::new(path).into(), may_hang: path.starts_with("/hung") || path.starts_with("/nfs") }).collect()
+        paths
+            .iter()
+            .map(|path| Ask { path: Path::new(path).into(), may_hang: path.starts_with("/hung") || path.starts_with("/nfs") })
+            .collect()
     }
 
     fn short(outcomes: &[Outcome]) -> String {
