@@ -3,9 +3,11 @@
 //! This is the only place that opens a host file. Every path is below one of the four trees of [`Root`], so the same code reads a bare machine,
 //! a host seen from inside a container, and a recorded fixture.
 
+mod kept;
 pub mod parse;
 mod read;
 mod root;
 
+pub use kept::{Kept, Process};
 pub use read::{NetSource, ReadError, Reader};
 pub use root::Root;
