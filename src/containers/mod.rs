@@ -1,1 +1,300 @@
 //! Container metrics: the inventory's names on the cgroup's numbers, in cAdvisor's families.
+//!
+//! Everything is read at the scrape. Which containers there are is taken from the inventory, which never waits for this one.
+
+mod families;
+mod machine;
+mod network;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::watch;
+
+use self::families::Row;
+use self::machine::Machine;
+use self::network::Interface;
+use crate::cgroup::{DeviceIo, Finder, Group, KEPT_FILES, Layout, Usage};
+use crate::collect::{CollectError, Collector, Pass, Presence};
+use crate::docker::{Container, Inventory};
+use crate::host::Process;
+use crate::logs::ContainerId;
+use crate::model::{Kind, LabelSet};
+
+/// After so many scrapes the limits of a container are read again, though the engine said nothing of a change.
+const SCRAPES_BETWEEN_LIMITS: u32 = 20;
+/// After so many scrapes the names of block devices are looked up again.
+const SCRAPES_BETWEEN_DEVICES: u32 = 100;
+
+/// What a container takes of them at most: its files, and its first process.
+const DESCRIPTORS: u64 = KEPT_FILES as u64 + 1;
+
+/// What the collector may use.
+#[derive(Debug, Clone, Copy)]
+pub struct ContainersOptions {
+    /// How many descriptors may be kept open between scrapes, 14 for each container; beyond it files are opened at each scrape, which takes three times as
+    /// long. Never more than a quarter of what the process may open.
+    pub kept_files: u64,
+}
+
+impl Default for ContainersOptions {
+    fn default() -> Self {
+        Self { kept_files: 4096 }
+    }
+}
+
+/// Reads the containers of the inventory and writes `container_*` and `machine_*`.
+#[derive(Debug)]
+pub struct ContainersCollector {
+    inventory: watch::Receiver<Arc<Inventory>>,
+    most_kept: u64,
+    layout: Option<Layout>,
+    finder: Finder,
+    tracked: BTreeMap<ContainerId, Tracked>,
+    root: Option<(Group, Usage)>,
+    root_series: LabelSet,
+    machine: Machine,
+    devices: HashMap<(u32, u32), String>,
+    scrapes: u32,
+}
+
+/// A running container between two scrapes.
+#[derive(Debug)]
+struct Tracked {
+    container: Arc<Container>,
+    group: Option<Group>,
+    keeps_files: bool,
+    usage: Usage,
+    /// The first process, when it was seen to be the container's.
+    process: Option<Process>,
+    interfaces: Vec<Interface>,
+    /// Whether the cgroup was there at this scrape.
+    there: bool,
+    /// Scrapes since the limits were read.
+    limits_age: Option<u32>,
+}
+
+impl ContainersCollector {
+    /// A collector of the containers that `inventory` tells.
+    #[must_use]
+    pub fn new(inventory: watch::Receiver<Arc<Inventory>>, options: ContainersOptions) -> Self {
+        let allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+        Self {
+            inventory,
+            most_kept: options.kept_files.min(allowed / 4),
+            layout: None,
+            finder: Finder::default(),
+            tracked: BTreeMap::new(),
+            root: None,
+            root_series: LabelSet::of([("id", "/")]),
+            machine: Machine::default(),
+            devices: HashMap::new(),
+            scrapes: 0,
+        }
+    }
+
+    /// Takes over which containers run; what is gone is closed.
+    fn follow(&mut self, inventory: &Inventory) {
+        let runs = |container: &Container| container.is_running() && !container.is_excluded();
+        self.tracked.retain(|id, _| inventory.containers.get(id).is_some_and(|container| runs(container)));
+        let tracked = &self.tracked;
+        self.finder.retain(|id| ContainerId::new(id).is_some_and(|id| tracked.contains_key(&id)));
+        for (id, container) in inventory.containers.iter().filter(|(_, container)| runs(container)) {
+            match self.tracked.get_mut(id) {
+                Some(tracked) if Arc::ptr_eq(&tracked.container, container) => {}
+                Some(tracked) => tracked.change(container),
+                None => drop(self.tracked.insert(id.clone(), Tracked::new(container))),
+            }
+        }
+    }
+
+    fn read(&mut self, pass: &mut Pass<'_>) {
+        let Some(layout) = &self.layout else { return };
+        let mut kept = self.tracked.values().filter(|tracked| tracked.keeps_files).count() as u64 * DESCRIPTORS;
+        self.finder.begin();
+        for tracked in self.tracked.values_mut() {
+            if !tracked.keeps_files && kept + DESCRIPTORS <= self.most_kept {
+                kept += DESCRIPTORS;
+                tracked.keeps_files = true;
+                tracked.group = None;
+            }
+            tracked.read(layout, &mut self.finder, pass);
+        }
+        let (group, usage) = self.root.get_or_insert_with(|| (Group::new(layout, Path::new(""), true), Usage::default()));
+        group.read(pass.host, usage, true);
+        // The root has no limits of its own, and its processes and devices are the host's: node families tell them.
+        usage.limits = crate::cgroup::Limits::default();
+        usage.io.clear();
+        (usage.processes, usage.threads) = (None, None);
+        (usage.pressure_cpu, usage.pressure_memory, usage.pressure_io) = (None, None, None);
+        if usage.oddities > 0 {
+            pass.odd(&usage.example);
+        }
+    }
+
+    /// Looks up the devices that are not known by name.
+    fn name_devices(&mut self, pass: &mut Pass<'_>) {
+        if self.scrapes.is_multiple_of(SCRAPES_BETWEEN_DEVICES) {
+            self.devices.clear();
+        }
+        for io in self.tracked.values().flat_map(|tracked| &tracked.usage.io) {
+            let number = (io.major, io.minor);
+            if self.devices.contains_key(&number) {
+                continue;
+            }
+            let uevent = pass.host.sys(&format!("dev/block/{}:{}/uevent", io.major, io.minor));
+            let name = uevent.ok().and_then(|bytes| {
+                let name = crate::host::parse::lines(bytes).find_map(|line| line.strip_prefix(b"DEVNAME="))?;
+                Some(format!("/dev/{}", crate::host::parse::text(name)))
+            });
+            if let Some(name) = name {
+                self.devices.insert(number, name);
+            }
+        }
+    }
+}
+
+impl Collector for ContainersCollector {
+    fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
+        let inventory = self.inventory.borrow().clone();
+        if self.layout.is_none() {
+            self.layout = Layout::detect(pass.host);
+        }
+        self.follow(&inventory);
+        self.machine.read(pass);
+        self.read(pass);
+        self.name_devices(pass);
+        self.scrapes = self.scrapes.wrapping_add(1);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let root = self.root.iter().map(|(_, usage)| Row {
+            series: &self.root_series,
+            container: None,
+            usage,
+            interfaces: &[],
+            machine_memory: self.machine.memory,
+            now,
+        });
+        let containers = self.tracked.values().filter(|tracked| tracked.there).map(|tracked| Row {
+            series: &tracked.container.series,
+            container: Some(&tracked.container),
+            usage: &tracked.usage,
+            interfaces: &tracked.interfaces,
+            machine_memory: self.machine.memory,
+            now,
+        });
+        let rows: Vec<Row<'_>> = root.chain(containers).collect();
+        // What has no name is told by its number: an empty label would make two devices one.
+        let device =
+            |io: &DeviceIo| self.devices.get(&(io.major, io.minor)).cloned().unwrap_or_else(|| format!("{}:{}", io.major, io.minor));
+        families::write(&rows, &device, pass);
+        let told = inventory.containers.values().map(|container| &**container).filter(|container| !container.is_excluded());
+        families::write_states(told, pass);
+        self.machine.write(pass);
+        let failed = self.layout.is_none();
+        let help = "1 if there was an error while getting container metrics, 0 otherwise";
+        pass.out.family("container_scrape_error", Kind::Gauge, help).sample(&[], failed);
+        if failed {
+            let base = pass.host.root().sys.join("fs/cgroup");
+            return Err(CollectError::Other(format!(
+                "{}: no cgroup tree; in a container, mount the host's /sys with the mounts below it (bind, rslave)",
+                base.display()
+            )));
+        }
+        Ok(Presence::Present)
+    }
+}
+
+impl Tracked {
+    fn new(container: &Arc<Container>) -> Self {
+        Self {
+            container: container.clone(),
+            group: None,
+            keeps_files: false,
+            usage: Usage::default(),
+            process: None,
+            interfaces: Vec::new(),
+            there: false,
+            limits_age: None,
+        }
+    }
+
+    /// Takes over another state of the same container.
+    fn change(&mut self, container: &Arc<Container>) {
+        if self.container.pid != container.pid || self.container.started != container.started {
+            self.process = None;
+            // A start makes a new cgroup, of the same name or of another.
+            self.group = None;
+        }
+        self.limits_age = None;
+        self.container = container.clone();
+    }
+
+    fn read(&mut self, layout: &Layout, finder: &mut Finder, pass: &mut Pass<'_>) {
+        let limits = self.limits_age.is_none_or(|age| age >= SCRAPES_BETWEEN_LIMITS);
+        self.there = self.read_group(layout, finder, limits, pass);
+        if !self.there {
+            // It ended, and the engine has yet to say so; or it was started anew, elsewhere in the tree.
+            self.group = None;
+            finder.forget(self.container.id.as_str());
+            self.there = self.read_group(layout, finder, true, pass);
+        }
+        self.interfaces.clear();
+        if !self.there {
+            self.group = None;
+            self.process = None;
+            pass.odd(&format_args!("container {:?} is running, and its cgroup is not in the tree", self.container.id));
+            return;
+        }
+        self.limits_age = Some(if limits { 0 } else { self.limits_age.unwrap_or(0).saturating_add(1) });
+        if self.usage.oddities > 0 {
+            pass.odd(&self.usage.example);
+        }
+        if self.container.has_own_network() {
+            self.read_network(pass);
+        }
+    }
+
+    fn read_group(&mut self, layout: &Layout, finder: &mut Finder, limits: bool, pass: &mut Pass<'_>) -> bool {
+        if self.group.is_none() {
+            let path = finder.find(pass.host, layout, self.container.id.as_str());
+            self.group = path.map(|path| Group::new(layout, &path, self.keeps_files));
+        }
+        self.group.as_mut().is_some_and(|group| group.read(pass.host, &mut self.usage, limits))
+    }
+
+    /// The counters of the first process' network namespace. The number of a process that ended may be given to another one before the engine has told the
+    /// end: so the process is held by its directory, once it was seen to be in the container's cgroup.
+    fn read_network(&mut self, pass: &mut Pass<'_>) {
+        let Some(pid) = self.container.pid else { return };
+        if self.process.is_none() {
+            let Ok(process) = pass.host.process(pid) else { return };
+            let id = self.container.id.as_str().as_bytes();
+            match pass.host.of_process(&process, "cgroup") {
+                Ok(bytes) if memchr::memmem::find(bytes, id).is_some() => self.process = Some(process),
+                Ok(_) => {
+                    pass.odd(&format_args!("process {pid} is not of container {:?} any more", self.container.id));
+                    return;
+                }
+                Err(error) if error.is_absent() => return,
+                Err(error) => return pass.odd(&error),
+            }
+        }
+        let Some(process) = &self.process else { return };
+        match pass.host.of_process(process, "net/dev") {
+            Ok(bytes) => {
+                let odd = network::parse(bytes, &mut self.interfaces);
+                if odd > 0 {
+                    pass.odd(&format_args!("net/dev of container {:?} has lines that cannot be understood", self.container.id));
+                }
+            }
+            Err(error) => {
+                self.process = None;
+                if !error.is_absent() {
+                    pass.odd(&error);
+                }
+            }
+        }
+    }
+}
