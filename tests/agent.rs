@@ -77,7 +77,13 @@ impl Drop for Agent {
 
 #[test]
 fn wrong_usage_ends_with_64_and_wrong_configuration_with_78_in_one_line() {
-    for (arguments, code) in [(&["--nothing"][..], 64), (&["frob"], 64), (&["--log.level=loud"], 78), (&["elasticsearch://"], 78), (&["--config=/nonexistent"], 78)] {
+    for (arguments, code) in [
+        (&["--nothing"][..], 64),
+        (&["frob"], 64),
+        (&["--log.level=loud"], 78),
+        (&["elasticsearch://"], 78),
+        (&["--config=/nonexistent"], 78),
+    ] {
         let output = ended(arguments);
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
@@ -106,7 +112,13 @@ fn pages_answer() {
     let agent = Agent::start(&[]);
     let (status, metrics) = agent.get("/metrics", "");
     assert_eq!(status, 200);
-    for part in ["text/plain; version=0.0.4", "node_load1{host=", "node_memory_MemTotal_bytes{", "skep_build_info{", "node_scrape_collector_success{collector=\"stat\""] {
+    for part in [
+        "text/plain; version=0.0.4",
+        "node_load1{host=",
+        "node_memory_MemTotal_bytes{",
+        "skep_build_info{",
+        "node_scrape_collector_success{collector=\"stat\"",
+    ] {
         assert!(metrics.contains(part), "{part}");
     }
     assert!(!agent.get("/metrics/skep", "").1.contains("node_load1"));
@@ -167,7 +179,8 @@ fn no_line_is_lost_or_repeated_when_the_agent_is_killed() {
     ];
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let names = ["alpha", "beta", "gamma"];
-    let mut writers: Vec<Writer> = (1u32..).zip(names).map(|(number, name)| Writer::create(&containers, number, name, 512 << 10, 5)).collect();
+    let mut writers: Vec<Writer> =
+        (1u32..).zip(names).map(|(number, name)| Writer::create(&containers, number, name, 512 << 10, 5)).collect();
     let mut agent = Some(Agent::start(&arguments));
     let mut kills = 0;
     for number in 0..LINES {

@@ -13,7 +13,19 @@ const MACHINES: [&str; 1] = ["microvm-6.18"];
 
 /// The collectors that a recording answers for; uname asks the kernel that runs the test.
 const RECORDED: [&str; 13] = [
-    "cpu", "diskstats", "filefd", "filesystem", "loadavg", "meminfo", "netdev", "netstat", "pressure", "sockstat", "stat", "time", "vmstat",
+    "cpu",
+    "diskstats",
+    "filefd",
+    "filesystem",
+    "loadavg",
+    "meminfo",
+    "netdev",
+    "netstat",
+    "pressure",
+    "sockstat",
+    "stat",
+    "time",
+    "vmstat",
 ];
 
 fn everything() -> Settings {

@@ -1,1 +1,130 @@
 //! The numbers of a container, from cgroup v1 and v2.
+//!
+//! A container's cgroup is found by its id in the mounted tree ([`path`]); what stands in its files becomes a [`Usage`], whichever version the host runs
+//! ([`detect`]). Nothing here knows of Docker or HTTP.
+
+pub mod detect;
+mod fields;
+pub mod path;
+pub mod usage;
+mod v1;
+mod v2;
+
+use std::path::{Path, PathBuf};
+
+use crate::host::{Kept, Reader};
+
+pub use detect::Layout;
+pub use path::Finder;
+pub use usage::{DeviceIo, Limits, Pressure, Usage};
+
+/// The trees that files are in. Under v2 there is one, [`Tree::Unified`]; under v1 one for each controller, and on a hybrid host the unified one besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tree {
+    Cpu,
+    Cpuacct,
+    Memory,
+    Blkio,
+    Pids,
+    Unified,
+}
+
+/// A file of a cgroup and how it is read.
+struct KernelFile {
+    tree: Tree,
+    name: &'static str,
+    how: How,
+    /// Puts what it finds into the usage; `false` when nothing in the bytes could be understood.
+    parse: fn(&[u8], &mut Usage) -> bool,
+}
+
+/// When a file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// At each scrape, and kept open between: the small ones, whose opening is most of their cost.
+    Kept,
+    /// At each scrape, opened anew.
+    Opened,
+    /// A limit: seldom, for it changes only when someone changes it.
+    Limit,
+}
+
+/// The cgroup of one container, or the root of the tree.
+#[derive(Debug)]
+pub struct Group {
+    files: &'static [KernelFile],
+    directories: [Option<PathBuf>; 6],
+    /// One for each file that may be kept; empty when none may.
+    slots: Vec<Kept>,
+    is_root: bool,
+}
+
+impl std::fmt::Debug for KernelFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// How many descriptors a [`Group`] that keeps its files holds at most.
+pub const KEPT_FILES: usize = 13;
+
+impl Group {
+    /// The cgroup at `relative` (`docker/<id>`; the empty path is the root) of every tree of `layout`. With `keep`, files that are read at each
+    /// scrape stay open, at most [`KEPT_FILES`].
+    #[must_use]
+    pub fn new(layout: &Layout, relative: &Path, keep: bool) -> Self {
+        let files = match layout {
+            Layout::V1 { .. } => v1::FILES,
+            Layout::V2 { .. } => v2::FILES,
+        };
+        let is_root = relative.as_os_str().is_empty();
+        let directories = layout.trees().map(|tree| tree.map(|tree| if is_root { tree.to_path_buf() } else { tree.join(relative) }));
+        let mut slots = Vec::new();
+        if keep {
+            slots.resize_with(files.len(), Kept::default);
+        }
+        Self { files, directories, slots, is_root }
+    }
+
+    /// Reads into `usage`, replacing what was there; the limits only with `limits`, else they stay. Says whether the cgroup is there at all.
+    ///
+    /// A file that is not there leaves its fields `None`: another kernel, a controller that is off, a cgroup that went away in the middle. One that cannot be
+    /// read or understood is told to `usage`, and the rest goes on.
+    pub fn read(&mut self, host: &mut Reader, usage: &mut Usage, limits: bool) -> bool {
+        usage.clear(limits);
+        let mut there = false;
+        for (index, file) in self.files.iter().enumerate() {
+            if file.how == How::Limit && !limits {
+                continue;
+            }
+            let Some(Some(directory)) = self.directories.get(file.tree as usize) else { continue };
+            let slot = self.slots.get_mut(index).filter(|_| file.how == How::Kept);
+            let read = match slot {
+                Some(slot) => host.kept(directory, file.name, slot),
+                None => host.within(directory, file.name),
+            };
+            match read {
+                Ok(bytes) => {
+                    there = true;
+                    if !(file.parse)(bytes, usage) {
+                        usage.odd(&format_args!("{}: nothing in it can be understood", directory.join(file.name).display()));
+                    }
+                }
+                Err(error) if error.is_absent() => {}
+                Err(error) => {
+                    there = true;
+                    usage.odd(&error);
+                }
+            }
+        }
+        usage.complete(self.is_root);
+        there
+    }
+
+    /// Closes the files that are kept open.
+    pub fn close(&mut self) {
+        for slot in &mut self.slots {
+            slot.close();
+        }
+    }
+}

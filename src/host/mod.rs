@@ -4,9 +4,11 @@
 //! a host seen from inside a container, and a recorded fixture.
 
 mod list;
+mod kept;
 pub mod parse;
 mod read;
 mod root;
 
+pub use kept::{Kept, Process};
 pub use read::{NetSource, ReadError, Reader};
 pub use root::Root;

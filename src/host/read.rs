@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::Root;
 
 /// A host file larger than this is refused: no file that a collector reads comes near it.
-const LARGEST_FILE: usize = 16 << 20;
-const STEP: usize = 16 << 10;
+pub(super) const LARGEST_FILE: usize = 16 << 20;
+pub(super) const STEP: usize = 16 << 10;
 
 /// A host file that could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -23,12 +23,15 @@ pub struct ReadError {
 }
 
 impl ReadError {
-    /// Whether the file is not there: a kernel or a machine without this feature, and not a fault. `ENODEV` and `ENOTSUP` are what kernel
-    /// files answer when their device, cgroup or feature (pressure) is gone or off.
+    /// Whether the file is not there: a kernel or a machine without this feature, and not a fault. `ENODEV`, `ENOTSUP` and `ESRCH` are what
+    /// kernel files answer when their device, cgroup, feature (pressure) or process is gone or off.
     #[must_use]
     pub fn is_absent(&self) -> bool {
         matches!(self.source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::Unsupported)
-            || matches!(rustix::io::Errno::from_io_error(&self.source), Some(rustix::io::Errno::NODEV | rustix::io::Errno::OPNOTSUPP))
+            || matches!(
+                rustix::io::Errno::from_io_error(&self.source),
+                Some(rustix::io::Errno::NODEV | rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::SRCH)
+            )
     }
 }
 
@@ -54,8 +57,8 @@ impl fmt::Display for NetSource {
 #[derive(Debug)]
 pub struct Reader {
     root: Arc<Root>,
-    path: PathBuf,
-    buffer: Vec<u8>,
+    pub(super) path: PathBuf,
+    pub(super) buffer: Vec<u8>,
 }
 
 impl Reader {
@@ -138,7 +141,7 @@ impl Reader {
 }
 
 /// Reads a whole file into `buffer`. A short read is not the end: the kernel may break at a line.
-fn fill(path: &Path, buffer: &mut Vec<u8>) -> io::Result<()> {
+pub(super) fn fill(path: &Path, buffer: &mut Vec<u8>) -> io::Result<()> {
     let mut file = File::open(path)?;
     let mut length = 0;
     loop {

@@ -72,7 +72,9 @@ impl Writer {
     }
 
     fn rotate(&mut self) {
-        let name = |number: u32| self.directory.join(if number == 0 { format!("{}-json.log", self.id) } else { format!("{}-json.log.{number}", self.id) });
+        let name = |number: u32| {
+            self.directory.join(if number == 0 { format!("{}-json.log", self.id) } else { format!("{}-json.log.{number}", self.id) })
+        };
         drop(fs::remove_file(name(self.max_file - 1)));
         for number in (0..self.max_file - 1).rev() {
             drop(fs::rename(name(number), name(number + 1)));

@@ -1,0 +1,190 @@
+//! Host files and processes that are read again and again: kept open between scrapes.
+//!
+//! Measured for the files of a container's cgroup: opening, reading and closing one takes 6 to 12 µs, reading an open one at its beginning 0.7 to 6 µs. An open
+//! file of the kernel's costs up to 4.4 kB of memory, so who keeps many has a bound.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::read::{LARGEST_FILE, ReadError, Reader, STEP, fill};
+
+/// A place for a file that may be kept open.
+#[derive(Debug, Default)]
+pub struct Kept {
+    file: Option<File>,
+}
+
+impl Kept {
+    /// Closes the file; the next read opens it anew.
+    pub fn close(&mut self) {
+        self.file = None;
+    }
+
+    /// Whether a descriptor is held.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.file.is_some()
+    }
+}
+
+/// A process, held by its directory in procfs. The handle stays with the process that it was opened for: when that one has ended, reading fails, also when its
+/// number has been given to another. It holds no namespace alive.
+#[derive(Debug)]
+pub struct Process {
+    directory: OwnedFd,
+    path: PathBuf,
+}
+
+impl Reader {
+    /// Reads `directory/name`, whose path must be below one of the trees, and leaves it open in `slot` for the next time. A file whose cgroup was
+    /// removed since is opened anew, for a cgroup of the same name may have taken its place.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the file cannot be opened or read, or is larger than 16 MiB.
+    pub fn kept(&mut self, directory: &Path, name: &str, slot: &mut Kept) -> Result<&[u8], ReadError> {
+        if let Some(file) = &slot.file {
+            if read_at_start(file, &mut self.buffer).is_ok() {
+                return Ok(&self.buffer);
+            }
+            slot.file = None;
+        }
+        self.set_path(directory, name);
+        let file = File::open(&self.path).and_then(|file| read_at_start(&file, &mut self.buffer).map(|()| file));
+        match file {
+            Ok(file) => {
+                slot.file = Some(file);
+                Ok(&self.buffer)
+            }
+            Err(source) => Err(self.error(source)),
+        }
+    }
+
+    /// Reads `directory/name`, whose path must be below one of the trees.
+    ///
+    /// # Errors
+    /// As [`Reader::kept`].
+    pub fn within(&mut self, directory: &Path, name: &str) -> Result<&[u8], ReadError> {
+        self.set_path(directory, name);
+        match fill(&self.path, &mut self.buffer) {
+            Ok(()) => Ok(&self.buffer),
+            Err(source) => Err(self.error(source)),
+        }
+    }
+
+    /// Opens `<proc>/<pid>`.
+    ///
+    /// # Errors
+    /// [`ReadError`], [absent](ReadError::is_absent) when there is no such process.
+    pub fn process(&self, pid: u32) -> Result<Process, ReadError> {
+        let path = self.root().proc.join(pid.to_string());
+        match rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(directory) => Ok(Process { directory, path }),
+            Err(error) => Err(ReadError { path, source: error.into() }),
+        }
+    }
+
+    /// Reads a file of a process, such as `net/dev`.
+    ///
+    /// # Errors
+    /// [`ReadError`], [absent](ReadError::is_absent) also when the process has ended.
+    pub fn of_process(&mut self, process: &Process, name: &str) -> Result<&[u8], ReadError> {
+        let opened = rustix::fs::openat(&process.directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let read = opened.map_err(io::Error::from).and_then(|file| read_at_start(&File::from(file), &mut self.buffer));
+        match read {
+            Ok(()) => Ok(&self.buffer),
+            Err(source) => Err(ReadError { path: process.path.join(name), source }),
+        }
+    }
+
+    /// The names in a directory below one of the trees; with `directories`, of its directories only, links not followed. What cannot be read is not there.
+    #[must_use]
+    pub fn names(&self, path: &Path, directories: bool) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(path) else { return Vec::new() };
+        entries
+            .filter_map(Result::ok)
+            .filter(|entry| !directories || entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect()
+    }
+
+    /// Whether a path below one of the trees is a directory, links not followed.
+    #[must_use]
+    pub fn is_directory(&self, path: &Path) -> bool {
+        path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
+    }
+
+    fn set_path(&mut self, directory: &Path, name: &str) {
+        self.path.clear();
+        self.path.push(directory);
+        self.path.push(name);
+    }
+
+    fn error(&self, source: io::Error) -> ReadError {
+        ReadError { path: self.path.clone(), source }
+    }
+}
+
+/// Reads a whole file from its beginning, wherever its own position is. A short read is not the end: the kernel may break at a line.
+fn read_at_start(file: &File, buffer: &mut Vec<u8>) -> io::Result<()> {
+    let mut length = 0usize;
+    loop {
+        if buffer.len() < length + STEP {
+            buffer.resize(length + STEP, 0);
+        }
+        let Some(free) = buffer.get_mut(length..) else { break };
+        match file.read_at(free, length as u64) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                buffer.clear();
+                return Err(error);
+            }
+        }
+        if length > LARGEST_FILE {
+            buffer.clear();
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 16 MiB, which no file of this kind is"));
+        }
+    }
+    buffer.truncate(length);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::host::Root;
+
+    #[test]
+    fn a_kept_file_gives_what_is_in_it_now() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let mut reader = Reader::new(Arc::new(Root::find(Some(path.into()), Some(path.into()), Some(path.into()), None)));
+        let mut slot = Kept::default();
+        assert!(reader.kept(path, "usage", &mut slot).unwrap_err().is_absent());
+        assert!(!slot.is_open());
+        for text in ["1\n", "22222\n", "3\n"] {
+            std::fs::write(path.join("usage"), text).unwrap();
+            assert_eq!(reader.kept(path, "usage", &mut slot).unwrap(), text.as_bytes());
+            assert_eq!(reader.within(path, "usage").unwrap(), text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_process_that_ended_is_absent() {
+        let mut reader = Reader::new(Arc::new(Root::find(Some("/proc".into()), None, None, None)));
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let process = reader.process(child.id()).unwrap();
+        assert!(reader.of_process(&process, "net/dev").unwrap().starts_with(b"Inter-"));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(reader.of_process(&process, "net/dev").unwrap_err().is_absent());
+    }
+}

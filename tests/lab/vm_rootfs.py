@@ -1,0 +1,114 @@
+"""The virtual machine's root file system: a Debian with Docker and systemd, made once and kept in the cache.
+
+Nothing of a run goes into it. What a run brings (the binary, the images, the guest's script) lies on a second disk
+that the guest mounts at /lab, and the unit below starts /lab/start from there."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from common import LabError, cache_dir, digest_of, run, say
+
+SUITE = "bookworm"
+PACKAGES = ["systemd-sysv", "udev", "dbus", "iproute2", "iptables", "docker.io", "linux-image-cloud-amd64",
+            "initramfs-tools", "busybox-static", "ca-certificates", "curl", "netbase", "python3",
+            "apparmor"]  # as on a real Debian: containers run under the profile docker-default
+IMAGE_SIZE = "3G"
+
+FILES = {
+    "etc/hostname": "guest\n",
+    "etc/hosts": "127.0.0.1 localhost\n127.0.1.1 guest\n",
+    "etc/resolv.conf": "nameserver 127.0.0.1\n",  # refuses at once: the guest has no network
+    "etc/fstab": "/dev/vda / ext4 defaults 0 1\n/dev/vdb /lab ext4 defaults 0 2\n",
+    "etc/docker/daemon.json": '{"exec-opts": ["native.cgroupdriver=systemd"], "log-driver": "json-file"}\n',
+    "etc/systemd/system/lab.service": """[Unit]
+Description=The test that this machine was started for
+After=docker.service
+Wants=docker.service
+RequiresMountsFor=/lab
+
+[Service]
+Type=oneshot
+# docker reads $HOME; a unit has none
+Environment=HOME=/root
+ExecStart=-/lab/start
+ExecStopPost=/bin/systemctl --no-block poweroff
+StandardOutput=tty
+StandardError=tty
+TTYPath=/dev/ttyS0
+TimeoutStartSec=infinity
+
+[Install]
+WantedBy=multi-user.target
+""",
+}
+
+
+def mirror():
+    """The Debian mirror that this machine's own apt uses."""
+    places = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
+    for place in places:
+        if not place.is_file():
+            continue
+        for line in place.read_text(errors="replace").splitlines():
+            found = (re.match(r"\s*URIs:\s*(\S+)", line)
+                     or re.match(r"\s*deb\s+(?:\[[^]]*\]\s+)?(\S+)", line))
+            if found and re.search(r"/debian/?$", found[1]) and not found[1].startswith("file:"):
+                return found[1]
+    return "http://deb.debian.org/debian"
+
+
+def build():
+    """Gives the cached (kernel, initrd, disk image); makes them first if they are not there (2 to 4 minutes)."""
+    key = digest_of(SUITE, IMAGE_SIZE, *PACKAGES, *(f"{k}={v}" for k, v in sorted(FILES.items())))
+    home = cache_dir() / f"guest-{SUITE}-{key}"
+    kernel, initrd, disk = home / "vmlinuz", home / "initrd", home / "disk.img"
+    if disk.exists():
+        return kernel, initrd, disk
+    # The bootstrapped tree is kept under its own key: a change of FILES does not download everything again.
+    tree = cache_dir() / f"debootstrap-{SUITE}-{digest_of(SUITE, *PACKAGES)}"
+    if not tree.exists():
+        fresh = Path(f"{tree}.new-{os.getpid()}")
+        say(f"debootstrap {SUITE} from {mirror()}: some minutes, once")
+        try:
+            run("debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, fresh, mirror(), timeout=1500)
+            shutil.rmtree(fresh / "var/cache/apt/archives", ignore_errors=True)
+            fresh.rename(tree)
+        finally:
+            if fresh.exists():
+                shutil.rmtree(fresh)
+    new = Path(f"{home}.new-{os.getpid()}")
+    new.mkdir()
+    try:
+        root = new / "root"
+        run("cp", "-a", "--reflink=auto", tree, root, timeout=300)
+        for name, text in FILES.items():
+            place = root / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if place.is_symlink():
+                place.unlink()
+            place.write_text(text)
+        (root / "lab").mkdir(exist_ok=True)
+        # The console belongs to the test: no login there.
+        for unit, target in (("serial-getty@ttyS0.service", "/dev/null"), ("getty@tty1.service", "/dev/null")):
+            (root / "etc/systemd/system" / unit).symlink_to(target)
+        wants = root / "etc/systemd/system/multi-user.target.wants"
+        wants.mkdir(parents=True, exist_ok=True)
+        (wants / "lab.service").symlink_to("/etc/systemd/system/lab.service")
+        kernels, initrds = sorted((root / "boot").glob("vmlinuz-*")), sorted((root / "boot").glob("initrd.img-*"))
+        if not kernels or not initrds:
+            raise LabError(f"no kernel in {root}/boot")
+        shutil.copy(kernels[-1], new / "vmlinuz")
+        shutil.copy(initrds[-1], new / "initrd")
+        run("mke2fs", "-q", "-t", "ext4", "-L", "guest", "-d", root, new / "disk.img", IMAGE_SIZE, timeout=300)
+        shutil.rmtree(root)
+        new.rename(home)
+    finally:
+        if new.exists():
+            shutil.rmtree(new)
+    return kernel, initrd, disk
+
+
+if __name__ == "__main__":
+    print(*build())
