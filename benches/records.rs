@@ -15,15 +15,18 @@ use skep::logs::record::encode;
 use skep::logs::time::write_rfc3339;
 use skep::logs::{ContainerId, ContainerMeta, Fingerprint, Place};
 
-const LINES: usize = 200_000;
-const ROUNDS: usize = 5;
+const LINES: usize = 10_000;
+const ROUNDS: usize = 100;
 const BATCH_BYTES: usize = 5 << 20;
 
 fn main() {
     for (name, text) in [
         ("plain", "2026-11-20 10:00:00.123 INFO  [worker-7] shop.orders - order accepted, id=00000000 customer=4711 "),
         ("json", r#"{"level":"info","ts":"2026-11-20T10:00:00Z","caller":"orders.go:42","msg":"order accepted","id":0,"customer":4711}"#),
-        ("colour", "\u{1b}[32mINFO\u{1b}[0m[0001] order accepted                            \u{1b}[32mid\u{1b}[0m=0 \u{1b}[32mcustomer\u{1b}[0m=4711 "),
+        (
+            "colour",
+            "\u{1b}[32mINFO\u{1b}[0m[0001] order accepted                            \u{1b}[32mid\u{1b}[0m=0 \u{1b}[32mcustomer\u{1b}[0m=4711 ",
+        ),
     ] {
         measure(name, &log(text));
     }

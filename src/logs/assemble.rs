@@ -49,7 +49,8 @@ pub struct Line<'a> {
     pub parts: u32,
 }
 
-/// The lines of one stream that have the time of the last line: what is needed to count identical ones, also over a restart.
+/// The lines of one stream that have the time of the last line: what is needed to count identical ones, also over a restart. A run ends with the first
+/// line of another time; a clock that is set back and comes to the very same nanosecond again begins another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     /// The time.
@@ -274,6 +275,9 @@ mod tests {
     /// A line as an assembler gave it.
     type Made = (Stream, i64, Vec<u8>, RecordId, Option<u64>, u32);
 
+    /// An entry, owned.
+    type Copied = (Stream, i64, Vec<u8>);
+
     fn container() -> ContainerId {
         ContainerId::new(&"0123456789abcdef".repeat(4)).unwrap()
     }
@@ -288,7 +292,7 @@ mod tests {
         |line| made.push((line.stream, line.time, line.bytes.to_vec(), line.id, line.cut, line.parts))
     }
 
-    fn feed(assembler: &mut Assembler, log: &[(Stream, i64, Vec<u8>)], skip: impl Fn(usize, Stream) -> bool, made: &mut Vec<Made>) {
+    fn feed(assembler: &mut Assembler, log: &[Copied], skip: impl Fn(usize, Stream) -> bool, made: &mut Vec<Made>) {
         for (index, (stream, time, log)) in log.iter().enumerate() {
             if !skip(index, *stream) {
                 let entry = Entry { stream: *stream, time: *time, log };
@@ -330,7 +334,8 @@ mod tests {
 
     #[test]
     fn identical_lines_have_their_own_ids() {
-        let log: Vec<_> = [(1, "a\n"), (1, "b\n"), (1, "a\n"), (2, "a\n"), (2, "a")].map(|(time, log)| (Stream::Stdout, time, log.into())).into();
+        let log: Vec<_> =
+            [(1, "a\n"), (1, "b\n"), (1, "a\n"), (2, "a\n"), (2, "a")].map(|(time, log)| (Stream::Stdout, time, log.into())).into();
         let mut made = Vec::new();
         let mut assembler = Assembler::new(&container(), MAX);
         feed(&mut assembler, &log, |_, _| false, &mut made);
@@ -355,10 +360,7 @@ mod tests {
     fn a_run_is_kept_as_json() {
         let run = Run { time: -5, seen: vec![(u128::MAX, 1), (1, 7)] };
         let text = serde_json::to_string(&run).unwrap();
-        assert_eq!(
-            text,
-            r#"{"time":-5,"seen":[["ffffffffffffffffffffffffffffffff",1],["00000000000000000000000000000001",7]]}"#
-        );
+        assert_eq!(text, r#"{"time":-5,"seen":[["ffffffffffffffffffffffffffffffff",1],["00000000000000000000000000000001",7]]}"#);
         assert_eq!(serde_json::from_str::<Run>(&text).unwrap(), run);
         assert!(serde_json::from_str::<Run>(r#"{"time":1,"seen":[["x",1]]}"#).is_err());
     }
@@ -367,7 +369,8 @@ mod tests {
     fn a_cut_spares_characters() {
         assert_eq!(within(b"abc", 3, 3), (&b"abc"[..], None));
         assert_eq!(within(b"abcd", 9, 3), (&b"abc"[..], Some(9)));
-        for (text, max, kept) in [("aü", 2, "a"), ("aüx", 3, "aü"), ("a€", 3, "a"), ("a€x", 4, "a€"), ("😀", 3, ""), ("😀x", 4, "😀")] {
+        for (text, max, kept) in [("aü", 2, "a"), ("aüx", 3, "aü"), ("a€", 3, "a"), ("a€x", 4, "a€"), ("😀", 3, ""), ("😀x", 4, "😀")]
+        {
             assert_eq!(within(text.as_bytes(), 99, max).0, kept.as_bytes(), "{text} {max}");
         }
         assert_eq!(within(&[0x80; 9], 9, 7).0, [0x80; 7]);
@@ -388,13 +391,18 @@ mod tests {
             1 => (1..4usize, 0..3usize).prop_map(|(parts, around)| parts * PART_BYTES + around - 1),
         ];
         let stream = prop_oneof![Just(Stream::Stdout), Just(Stream::Stderr)];
-        (stream, 0..2i64, b'a'..b'c', length, proptest::bool::weighted(0.8))
-            .prop_map(|(stream, later, fill, length, ended)| Written { stream, later, fill, length, ended })
+        (stream, 0..2i64, b'a'..b'c', length, proptest::bool::weighted(0.8)).prop_map(|(stream, later, fill, length, ended)| Written {
+            stream,
+            later,
+            fill,
+            length,
+            ended,
+        })
     }
 
     /// What Docker's copier makes of it: for each stream parts of 16 KiB with the time of the first, in some order between the streams. And the
     /// lines that it should become.
-    fn copied(lines: &[Written], mut order: u64) -> (Vec<(Stream, i64, Vec<u8>)>, Vec<Made>) {
+    fn copied(lines: &[Written], mut order: u64) -> (Vec<Copied>, Vec<Made>) {
         let mut queues = [VecDeque::new(), VecDeque::new()];
         let (mut times, mut glue) = ([1_i64; 2], [false; 2]);
         let mut counts = HashMap::new();

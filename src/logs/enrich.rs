@@ -77,11 +77,11 @@ impl Enrichment {
     }
 }
 
-/// Appends the members that have a value.
+/// Appends the members that have a value which is not empty.
 fn members(list: &[(&str, Option<&str>)], out: &mut Vec<u8>) {
     let mut first = true;
     for (name, value) in list {
-        let Some(value) = value else { continue };
+        let Some(value) = value.filter(|value| !value.is_empty()) else { continue };
         if !first {
             out.push(b',');
         }

@@ -17,7 +17,10 @@ pub struct IndexPattern {
 enum Piece {
     Text(String),
     /// What stands there in an RFC 3339 time.
-    Time { from: usize, to: usize },
+    Time {
+        from: usize,
+        to: usize,
+    },
 }
 
 impl IndexPattern {
@@ -127,9 +130,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_an_index() {
-        for pattern in
-            ["", "Docker", "a b", "a/b", "a*", "a,b", "a#", "a:b", "a\\b", "a\"b", "a\n", "ä", "-a", "_a", "+a", ".", "..", "a%", "a%S", "a%%"]
-        {
+        for pattern in [
+            "", "Docker", "a b", "a/b", "a*", "a,b", "a#", "a:b", "a\\b", "a\"b", "a\n", "ä", "-a", "_a", "+a", ".", "..", "a%", "a%S",
+            "a%%",
+        ] {
             let refused = IndexPattern::parse(pattern).unwrap_err();
             assert!(refused.starts_with("index \"") && !refused.contains('\n'), "{refused}");
         }

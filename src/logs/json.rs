@@ -27,50 +27,71 @@ pub fn member(name: &str, value: &str, out: &mut Vec<u8>) {
 
 fn escape_utf8(mut text: &[u8], out: &mut Vec<u8>) {
     // The quotes and escapes of nearly every line fit into this; a line of control characters grows the buffer as it goes.
-    out.reserve(text.len() + text.len() / 8);
-    loop {
-        let (plain, rest) = text.split_at_checked(plain_length(text)).unwrap_or((text, &[]));
-        out.extend_from_slice(plain);
-        let Some((special, behind)) = rest.split_first() else { return };
-        let short = match special {
-            b'"' => b'"',
-            b'\\' => b'\\',
-            b'\n' => b'n',
-            b'\r' => b'r',
-            b'\t' => b't',
-            0x08 => b'b',
-            0x0c => b'f',
-            control => {
-                let digit = |half: u8| if half < 10 { b'0' + half } else { b'a' - 10 + half };
-                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(control >> 4), digit(control & 15)]);
-                text = behind;
-                continue;
-            }
+    out.reserve(text.len() + text.len() / 8 + WORD);
+    // Whole words are copied, and what of a word is behind a special byte is taken back: that is cheaper than to copy pieces of any length.
+    while let Some((word, behind)) = text.split_first_chunk::<WORD>() {
+        out.extend_from_slice(word);
+        let Some(plain) = first_special(*word) else {
+            text = behind;
+            continue;
         };
-        out.extend_from_slice(&[b'\\', short]);
+        out.truncate(out.len() - WORD + plain);
+        let Some((special, behind)) = text.get(plain..).and_then(<[u8]>::split_first) else { return };
+        escape_byte(*special, out);
         text = behind;
+    }
+    for byte in text {
+        escape_byte(*byte, out);
     }
 }
 
-/// How many bytes from the beginning need no escape. Eight are looked at in one step.
-fn plain_length(text: &[u8]) -> usize {
-    const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
-    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
-    let (words, rest) = text.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        // The high bit of a byte is set where it is below 0x20, a quote or a backslash. A borrow can only spoil the bytes above such a one, and
-        // the lowest is the one that is asked for.
-        let control = word.wrapping_sub(ONES * 0x20);
-        let quote = (word ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
-        let backslash = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
-        let special = (control | quote | backslash) & !word & HIGH;
-        if special != 0 {
-            return index * 8 + special.trailing_zeros() as usize / 8;
+#[inline]
+fn escape_byte(byte: u8, out: &mut Vec<u8>) {
+    let short = match byte {
+        b'"' => b'"',
+        b'\\' => b'\\',
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        0x08 => b'b',
+        0x0c => b'f',
+        control @ 0..0x20 => {
+            let digit = |half: u8| if half < 10 { b'0' + half } else { b'a' - 10 + half };
+            return out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(control >> 4), digit(control & 15)]);
         }
+        plain => return out.push(plain),
+    };
+    out.extend_from_slice(&[b'\\', short]);
+}
+
+const WORD: usize = 8;
+const ONES: u64 = u64::from_ne_bytes([0x01; WORD]);
+const HIGH: u64 = u64::from_ne_bytes([0x80; WORD]);
+
+/// The index of the first byte of a word that is a quote, a backslash or a control character.
+const fn first_special(word: [u8; WORD]) -> Option<usize> {
+    let word = u64::from_le_bytes(word);
+    // The high bit of a byte is set where it is special. A borrow can only spoil the bytes above a special one, and the lowest is asked for.
+    let control = word.wrapping_sub(ONES * 0x20);
+    first(control | equal(word, b'"') | equal(word, b'\\'), word)
+}
+
+/// The index of the first byte of a word that is a quote or a backslash.
+pub(in crate::logs) const fn first_quote_or_backslash(word: [u8; WORD]) -> Option<usize> {
+    let word = u64::from_le_bytes(word);
+    first(equal(word, b'"') | equal(word, b'\\'), word)
+}
+
+const fn equal(word: u64, byte: u8) -> u64 {
+    (word ^ (ONES * byte as u64)).wrapping_sub(ONES)
+}
+
+/// The first byte with its high bit set in `marks` but not in `word`.
+const fn first(marks: u64, word: u64) -> Option<usize> {
+    match marks & !word & HIGH {
+        0 => None,
+        marks => Some(marks.trailing_zeros() as usize / 8),
     }
-    let special = |byte: &u8| *byte < 0x20 || matches!(byte, b'"' | b'\\');
-    words.len() * 8 + rest.iter().position(special).unwrap_or(rest.len())
 }
 
 #[cfg(test)]

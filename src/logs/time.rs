@@ -23,9 +23,11 @@ pub fn parse_rfc3339(text: &[u8]) -> Option<i64> {
 
 /// Appends a time as RFC 3339 in UTC, always with nine digits in its fraction: 30 bytes, which sort as the times do.
 pub fn write_rfc3339(time: i64, out: &mut Vec<u8>) {
-    let (seconds, nanos) = (time.div_euclid(NANOS), time.rem_euclid(NANOS));
-    let (days, second) = (seconds.div_euclid(DAY), seconds.rem_euclid(DAY));
+    let (days, of_day) = (time.div_euclid(DAY * NANOS), time.rem_euclid(DAY * NANOS));
     let (year, month, day) = civil(days);
+    // From here on numbers of 32 bits, which divide faster.
+    let [year, month, day, second, nanos] =
+        [year, month, day, of_day / NANOS, of_day % NANOS].map(|number| u32::try_from(number).unwrap_or_default());
     let [y1, y2] = digits(year / 100);
     let [y3, y4] = digits(year % 100);
     let [m1, m2] = digits(month);
@@ -39,7 +41,8 @@ pub fn write_rfc3339(time: i64, out: &mut Vec<u8>) {
     let [f6, f7] = digits(nanos / 100 % 100);
     let [f8, f9] = digits(nanos % 100);
     out.extend_from_slice(&[
-        y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T', h1, h2, b':', n1, n2, b':', s1, s2, b'.', f1, f2, f3, f4, f5, f6, f7, f8, f9, b'Z',
+        y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T', h1, h2, b':', n1, n2, b':', s1, s2, b'.', f1, f2, f3, f4, f5, f6, f7, f8, f9,
+        b'Z',
     ]);
 }
 
@@ -49,8 +52,8 @@ fn pair(tens: u8, ones: u8) -> Option<i64> {
 }
 
 /// The two digits of a number from 0 to 99.
-fn digits(number: i64) -> [u8; 2] {
-    let number = u8::try_from(number).unwrap_or(0);
+fn digits(number: u32) -> [u8; 2] {
+    let number = u8::try_from(number).unwrap_or_default();
     [b'0' + number / 10 % 10, b'0' + number % 10]
 }
 

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::logs::Stream;
+use crate::logs::json::first_quote_or_backslash;
 use crate::logs::time::parse_rfc3339;
 
 /// One entry of a log: what Docker's copier handed to the driver, at most 16 KiB of what the container wrote.
@@ -25,10 +26,13 @@ pub struct Entry<'a> {
 #[error("{0}")]
 pub struct Malformed(&'static str);
 
+/// How many words of eight bytes are looked at before a search for longer texts is worth its start.
+const NEAR_WORDS: usize = 4;
+
 const BEGIN: &[u8] = b"{\"log\":\"";
 
-/// Reads a line of the file, with or without its line feed. `scratch` takes the decoded bytes where something is escaped, and is never longer than
-/// the line.
+/// Reads a line of the file, with or without its line feed. `scratch` takes the decoded bytes where something is escaped; it never needs
+/// more than the line's own length.
 ///
 /// The order and spacing of Docker's own writer (`{"log":…,"stream":…,"attrs":{…},"time":…}`, moby, `jsonfilelog/jsonlog`) is read in one
 /// pass; any other JSON object with these keys is read too, only slower. As in Docker's own reader an absent `log` is an empty one. Half of a
@@ -84,13 +88,25 @@ fn string<'a>(text: &'a [u8], scratch: &mut Vec<u8>) -> Option<(Option<&'a [u8]>
         match rest {
             [b'"', rest @ ..] => return Some((None, rest)),
             [b'\\', escaped @ ..] => rest = unescape(escaped, scratch)?,
-            _ => {
-                let (plain, behind) = rest.split_at_checked(memchr2(b'"', b'\\', rest)?)?;
-                scratch.extend_from_slice(plain);
-                rest = behind;
-            }
+            _ => rest = copy_plain(rest, scratch)?,
         }
     }
+}
+
+/// Copies what stands before the next quote or backslash. Behind an escape the next is near, and most often within a few words of the text.
+fn copy_plain<'a>(mut text: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
+    for _ in 0..NEAR_WORDS {
+        let Some((word, behind)) = text.split_first_chunk::<8>() else { break };
+        out.extend_from_slice(word);
+        if let Some(plain) = first_quote_or_backslash(*word) {
+            out.truncate(out.len() - word.len() + plain);
+            return text.get(plain..);
+        }
+        text = behind;
+    }
+    let (plain, behind) = text.split_at_checked(memchr2(b'"', b'\\', text)?)?;
+    out.extend_from_slice(plain);
+    Some(behind)
 }
 
 /// Decodes one escape from behind its backslash, and gives what is behind it.
