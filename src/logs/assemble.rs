@@ -49,7 +49,8 @@ pub struct Line<'a> {
     pub parts: u32,
 }
 
-/// The lines of one stream that have the time of the last line: what is needed to count identical ones, also over a restart.
+/// The lines of one stream that have the time of the last line: what is needed to count identical ones, also over a restart. A run ends with the first
+/// line of another time; a clock that is set back and comes to the very same nanosecond again begins another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     /// The time.
@@ -259,5 +260,223 @@ mod seen {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(u128, u32)>, D::Error> {
         let list: Vec<(String, u32)> = Vec::deserialize(from)?;
         list.into_iter().map(|(hash, count)| Ok((u128::from_str_radix(&hash, 16).map_err(D::Error::custom)?, count))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logs::Fingerprint;
+    use proptest::prelude::*;
+    use std::collections::{HashMap, VecDeque};
+
+    const MAX: usize = 40_000;
+
+    /// A line as an assembler gave it.
+    type Made = (Stream, i64, Vec<u8>, RecordId, Option<u64>, u32);
+
+    /// An entry, owned.
+    type Copied = (Stream, i64, Vec<u8>);
+
+    fn container() -> ContainerId {
+        ContainerId::new(&"0123456789abcdef".repeat(4)).unwrap()
+    }
+
+    fn place(index: usize) -> Place {
+        // A new file every seven entries.
+        let file = Fingerprint { first_time: i64::try_from(index / 7).unwrap(), hash: 0 };
+        Place { file, offset: (index % 7) as u64 * 100 }
+    }
+
+    fn keep(made: &mut Vec<Made>) -> impl FnMut(Line<'_>) {
+        |line| made.push((line.stream, line.time, line.bytes.to_vec(), line.id, line.cut, line.parts))
+    }
+
+    fn feed(assembler: &mut Assembler, log: &[Copied], skip: impl Fn(usize, Stream) -> bool, made: &mut Vec<Made>) {
+        for (index, (stream, time, log)) in log.iter().enumerate() {
+            if !skip(index, *stream) {
+                let entry = Entry { stream: *stream, time: *time, log };
+                assembler.entry(&entry, place(index), place(index).offset + 100, &mut keep(made));
+            }
+        }
+    }
+
+    fn lines(log: &[(Stream, i64, &[u8])]) -> Vec<(i64, usize, u32)> {
+        let log: Vec<_> = log.iter().map(|(stream, time, log)| (*stream, *time, log.to_vec())).collect();
+        let mut assembler = Assembler::new(&container(), MAX);
+        let mut made = Vec::new();
+        feed(&mut assembler, &log, |_, _| false, &mut made);
+        assembler.end(&mut keep(&mut made));
+        made.iter().map(|line| (line.1, line.2.len(), line.5)).collect()
+    }
+
+    #[test]
+    fn what_is_a_line() {
+        use Stream::{Stderr, Stdout};
+        let part = [b'x'; PART_BYTES];
+        let more = [b'x'; PART_BYTES + 2];
+        let fewer = [b'x'; PART_BYTES - 1];
+        // Whole, empty, and with a carriage return.
+        assert_eq!(lines(&[(Stdout, 1, b"ab\n"), (Stdout, 2, b"\n"), (Stdout, 2, b"\r\n")]), [(1, 2, 1), (2, 0, 1), (2, 1, 1)]);
+        // Parts and the rest, with the other stream between them.
+        assert_eq!(lines(&[(Stdout, 1, &part), (Stderr, 1, b"b\n"), (Stdout, 1, b"a\n")]), [(1, 1, 1), (1, PART_BYTES + 1, 2)]);
+        // Exactly a part long.
+        assert_eq!(lines(&[(Stdout, 1, &part), (Stdout, 1, b"\n")]), [(1, PART_BYTES, 2)]);
+        // Parts that grew when they were stored, and a rest without line feed.
+        assert_eq!(lines(&[(Stdout, 1, &more), (Stdout, 1, &more), (Stdout, 1, b"a")]), [(1, 2 * PART_BYTES + 5, 3)]);
+        // The last words of a process are not glued to the first of the next, even at the same time.
+        assert_eq!(lines(&[(Stdout, 1, &fewer), (Stdout, 1, b"a\n")]), [(1, PART_BYTES - 1, 1), (1, 1, 1)]);
+        assert_eq!(lines(&[(Stdout, 1, &part), (Stdout, 2, b"a\n")]), [(1, PART_BYTES, 1), (2, 1, 1)]);
+        // And the container's last words.
+        assert_eq!(lines(&[(Stdout, 1, &part), (Stderr, 1, &part)]), [(1, PART_BYTES, 1), (1, PART_BYTES, 1)]);
+        assert_eq!(lines(&[(Stdout, 1, b"")]), [(1, 0, 1)]);
+    }
+
+    #[test]
+    fn identical_lines_have_their_own_ids() {
+        let log: Vec<_> =
+            [(1, "a\n"), (1, "b\n"), (1, "a\n"), (2, "a\n"), (2, "a")].map(|(time, log)| (Stream::Stdout, time, log.into())).into();
+        let mut made = Vec::new();
+        let mut assembler = Assembler::new(&container(), MAX);
+        feed(&mut assembler, &log, |_, _| false, &mut made);
+        let mut scope = IdScope::new(&container());
+        let expected = [(1, "a", 0), (1, "b", 0), (1, "a", 1), (2, "a", 0), (2, "a", 1)]
+            .map(|(time, bytes, k)| scope.id(Stream::Stdout, time, xxh3_128(bytes.as_bytes()), k));
+        assert_eq!(made.iter().map(|line| line.3).collect::<Vec<_>>(), expected);
+        assert_eq!(assembler.runs()[0], Some(Run { time: 2, seen: vec![(xxh3_128(b"a"), 2)] }));
+    }
+
+    #[test]
+    fn a_run_is_bounded() {
+        let mut run = Run { time: 0, seen: Vec::new() };
+        for hash in 0..=RUN_LINES as u128 {
+            assert_eq!(run.count(0, hash), 0);
+        }
+        assert_eq!(run.seen.len(), RUN_LINES);
+        assert_eq!((run.count(0, 1), run.count(0, 0)), (1, 0));
+    }
+
+    #[test]
+    fn a_run_is_kept_as_json() {
+        let run = Run { time: -5, seen: vec![(u128::MAX, 1), (1, 7)] };
+        let text = serde_json::to_string(&run).unwrap();
+        assert_eq!(text, r#"{"time":-5,"seen":[["ffffffffffffffffffffffffffffffff",1],["00000000000000000000000000000001",7]]}"#);
+        assert_eq!(serde_json::from_str::<Run>(&text).unwrap(), run);
+        assert!(serde_json::from_str::<Run>(r#"{"time":1,"seen":[["x",1]]}"#).is_err());
+    }
+
+    #[test]
+    fn a_cut_spares_characters() {
+        assert_eq!(within(b"abc", 3, 3), (&b"abc"[..], None));
+        assert_eq!(within(b"abcd", 9, 3), (&b"abc"[..], Some(9)));
+        for (text, max, kept) in [("aü", 2, "a"), ("aüx", 3, "aü"), ("a€", 3, "a"), ("a€x", 4, "a€"), ("😀", 3, ""), ("😀x", 4, "😀")]
+        {
+            assert_eq!(within(text.as_bytes(), 99, max).0, kept.as_bytes(), "{text} {max}");
+        }
+        assert_eq!(within(&[0x80; 9], 9, 7).0, [0x80; 7]);
+    }
+
+    #[derive(Debug, Clone)]
+    struct Written {
+        stream: Stream,
+        later: i64,
+        fill: u8,
+        length: usize,
+        ended: bool,
+    }
+
+    fn written() -> impl Strategy<Value = Written> {
+        let length = prop_oneof![
+            4 => 0..4usize,
+            1 => (1..4usize, 0..3usize).prop_map(|(parts, around)| parts * PART_BYTES + around - 1),
+        ];
+        let stream = prop_oneof![Just(Stream::Stdout), Just(Stream::Stderr)];
+        (stream, 0..2i64, b'a'..b'c', length, proptest::bool::weighted(0.8)).prop_map(|(stream, later, fill, length, ended)| Written {
+            stream,
+            later,
+            fill,
+            length,
+            ended,
+        })
+    }
+
+    /// What Docker's copier makes of it: for each stream parts of 16 KiB with the time of the first, in some order between the streams. And the
+    /// lines that it should become.
+    fn copied(lines: &[Written], mut order: u64) -> (Vec<Copied>, Vec<Made>) {
+        let mut queues = [VecDeque::new(), VecDeque::new()];
+        let (mut times, mut glue) = ([1_i64; 2], [false; 2]);
+        let mut counts = HashMap::new();
+        let mut scope = IdScope::new(&container());
+        let mut expected = Vec::new();
+        for line in lines.iter().filter(|line| line.ended || line.length > 0) {
+            let of = line.stream.index();
+            // Behind a last part without line feed comes another start of the process, which is later.
+            times[of] += line.later.max(glue[of].into());
+            glue[of] = !line.ended && line.length % PART_BYTES == 0;
+            let bytes = vec![line.fill; line.length];
+            let mut parts: Vec<Vec<u8>> = bytes.chunks(PART_BYTES).map(<[u8]>::to_vec).collect();
+            if line.ended {
+                if line.length % PART_BYTES == 0 {
+                    parts.push(Vec::new());
+                }
+                parts.last_mut().unwrap().push(b'\n');
+            }
+            let k = counts.entry((of, times[of], bytes.clone())).or_insert(0);
+            let id = scope.id(line.stream, times[of], xxh3_128(&bytes), *k);
+            *k += 1;
+            let cut = (bytes.len() > MAX).then_some(bytes.len() as u64);
+            let kept = bytes[..bytes.len().min(MAX)].to_vec();
+            expected.push((line.stream, times[of], kept, id, cut, u32::try_from(parts.len()).unwrap()));
+            queues[of].extend(parts.into_iter().map(|part| (line.stream, times[of], part)));
+        }
+        let mut log = Vec::new();
+        while queues.iter().any(|queue| !queue.is_empty()) {
+            order = order.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            log.extend(queues[usize::from(order >> 63 == 1)].pop_front());
+        }
+        (log, expected)
+    }
+
+    fn of_stream(made: &[Made], stream: Stream) -> Vec<Made> {
+        made.iter().filter(|line| line.0 == stream).cloned().collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn lines_come_out_whole_over_any_restart(lines in proptest::collection::vec(written(), 0..24), order: u64, cuts in proptest::collection::vec(0..64usize, 0..4)) {
+            let (log, expected) = copied(&lines, order);
+            let mut made = Vec::new();
+            let mut whole = Assembler::new(&container(), MAX);
+            feed(&mut whole, &log, |_, _| false, &mut made);
+            whole.end(&mut keep(&mut made));
+            for stream in Stream::ALL {
+                prop_assert_eq!(of_stream(&made, stream), of_stream(&expected, stream));
+            }
+
+            // The same with restarts, each from what a cursor would hold: places and runs.
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut % (log.len() + 1)).collect();
+            cuts.sort_unstable();
+            cuts.push(log.len());
+            let index_of = |place: Place| usize::try_from(place.file.first_time).unwrap() * 7 + usize::try_from(place.offset / 100).unwrap();
+            let mut again = Vec::new();
+            let mut from = [0, 0];
+            let mut assembler = Assembler::new(&container(), MAX);
+            for cut in &cuts {
+                let runs: [Option<Run>; 2] = serde_json::from_str(&serde_json::to_string(&assembler.runs()).unwrap()).unwrap();
+                assembler = Assembler::resume(&container(), MAX, runs);
+                feed(&mut assembler, &log, |index, stream| index < from[stream.index()] || index >= *cut, &mut again);
+                for stream in Stream::ALL {
+                    if let Some(place) = assembler.resume_at()[stream.index()] {
+                        from[stream.index()] = from[stream.index()].max(index_of(place));
+                    }
+                }
+            }
+            assembler.end(&mut keep(&mut again));
+            for stream in Stream::ALL {
+                prop_assert_eq!(of_stream(&again, stream), of_stream(&expected, stream));
+            }
+        }
     }
 }

@@ -4,14 +4,19 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use memchr::memchr;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::assemble::Line;
 use super::enrich::Enrichment;
 pub use super::index::{IndexPattern, action};
+use super::json::escape;
+use super::level::{LOOKED_AT, level};
+use super::time::write_rfc3339;
 use super::{ContainerId, Stream};
 
-/// What a record is known by for ever: 32 characters of the URL-safe base64 alphabet, which sort by time within a sign.
+/// What a record is known by for ever: 32 characters of the URL-safe base64 alphabet. Records of about the same time begin alike, which keeps
+/// Elasticsearch's look-ups by id cheap.
 ///
 /// ```text
 /// base64url( time_ns, 8 bytes ‖ xxh3-128( container id, 64 digits ‖ 0 ‖ stream, 1 byte ‖ time_ns, 8 bytes ‖ raw hash, 16 bytes ‖ k, 4 bytes ), 16 bytes )
@@ -95,7 +100,260 @@ impl IdScope {
     }
 }
 
-/// Appends the record as one JSON document without a line feed (see `INTERFACE`, "Log record").
+/// Appends the record as one JSON document without a line feed: ECS field names, nested.
+///
+/// `message` is the line with U+FFFD for what is not UTF-8, without colours (the escape sequences `ESC [ … m` and `ESC [ … K`; all others stay), and,
+/// where the container has a terminal, without the carriage return that the terminal put before the line feed. `log.level` is there where the
+/// line tells one (see [`super::level`]). `tags` is there where the line was cut. All else is the same for each line of its container.
 pub fn encode(line: &Line<'_>, of: &Enrichment, out: &mut Vec<u8>) {
-    let _ = (line, of, out);
+    let message = match line.bytes {
+        [message @ .., b'\r'] if of.tty() && line.cut.is_none() => message,
+        message => message,
+    };
+    out.extend_from_slice(b"{\"@timestamp\":\"");
+    write_rfc3339(line.time, out);
+    out.extend_from_slice(b"\",\"message\":\"");
+    let level = if memchr(ESCAPE, message).is_none() {
+        escape(message, out);
+        level(message.get(..LOOKED_AT).unwrap_or(message), message.len() > LOOKED_AT)
+    } else {
+        let mut head = Head::default();
+        for piece in (Pieces { rest: message }) {
+            escape(piece, out);
+            head.push(piece);
+        }
+        level(head.bytes(), head.more)
+    };
+    out.extend_from_slice(match line.stream {
+        Stream::Stdout => b"\",\"stream\":\"stdout\",\"log\":{",
+        Stream::Stderr => b"\",\"stream\":\"stderr\",\"log\":{",
+    });
+    if let Some(level) = level {
+        out.extend_from_slice(b"\"level\":\"");
+        out.extend_from_slice(level.as_bytes());
+        out.extend_from_slice(b"\",");
+    }
+    out.extend_from_slice(b"\"offset\":");
+    out.extend_from_slice(itoa::Buffer::new().format(line.offset).as_bytes());
+    if line.cut.is_some() {
+        out.extend_from_slice(b"},\"tags\":[\"truncated\"],\"event\":{\"id\":\"");
+    } else {
+        out.extend_from_slice(b"},\"event\":{\"id\":\"");
+    }
+    out.extend_from_slice(line.id.as_bytes());
+    out.push(b'"');
+    out.extend_from_slice(of.tail());
+}
+
+const ESCAPE: u8 = 0x1b;
+
+/// A colour has a few numbers; what is longer than this between `ESC [` and its letter is no colour.
+const LONGEST_COLOUR: usize = 64;
+
+/// What is left of a text without colours, piece by piece.
+struct Pieces<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let text = self.rest;
+        if text.is_empty() {
+            return None;
+        }
+        let mut from = 0;
+        while let Some(at) = text.get(from..).and_then(|rest| memchr(ESCAPE, rest)) {
+            let (piece, rest) = text.split_at_checked(from + at)?;
+            if let Some(behind) = behind_colour(rest) {
+                self.rest = behind;
+                return Some(piece);
+            }
+            from += at + 1;
+        }
+        self.rest = &[];
+        Some(text)
+    }
+}
+
+/// What is behind a colour, if `text` begins with one: `ESC [`, parameters, and `m` (Select Graphic Rendition) or `K` (Erase in Line, which grep and
+/// gcc put behind each colour); ECMA-48, 5.4.
+fn behind_colour(text: &[u8]) -> Option<&[u8]> {
+    let parameters = text.strip_prefix(b"\x1b[")?;
+    let length = parameters.iter().take(LONGEST_COLOUR).position(|byte| !matches!(byte, b'0'..=b'?'))?;
+    match parameters.get(length..)? {
+        [b'm' | b'K', behind @ ..] => Some(behind),
+        _ => None,
+    }
+}
+
+/// The beginning of a text that comes in pieces.
+struct Head {
+    bytes: [u8; LOOKED_AT],
+    length: usize,
+    more: bool,
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        Self { bytes: [0; LOOKED_AT], length: 0, more: false }
+    }
+}
+
+impl Head {
+    fn push(&mut self, piece: &[u8]) {
+        let free = self.bytes.get_mut(self.length..).unwrap_or_default();
+        let count = free.len().min(piece.len());
+        self.more |= piece.len() > count;
+        for (to, byte) in free.iter_mut().zip(piece) {
+            *to = *byte;
+        }
+        self.length += count;
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logs::ContainerMeta;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    fn container() -> ContainerId {
+        ContainerId::new(&"0123456789abcdef".repeat(4)).unwrap()
+    }
+
+    fn enrichment(tty: bool) -> Enrichment {
+        let meta = ContainerMeta { name: "web".into(), image: "nginx:1.25".into(), tty, ..ContainerMeta::default() };
+        Enrichment::new(&container(), &meta, "node-1", Some("n0d3"), None)
+    }
+
+    fn line(bytes: &[u8]) -> Line<'_> {
+        let id = IdScope::new(&container()).id(Stream::Stdout, 1_795_168_800_123_456_789, xxh3_128(bytes), 0);
+        Line { stream: Stream::Stdout, time: 1_795_168_800_123_456_789, bytes, offset: 4096, id, cut: None, parts: 1 }
+    }
+
+    fn encoded(line: &Line<'_>, tty: bool) -> Value {
+        let mut out = Vec::new();
+        encode(line, &enrichment(tty), &mut out);
+        assert!(!out.contains(&b'\n'));
+        serde_json::from_slice(&out).unwrap()
+    }
+
+    fn message(bytes: &[u8]) -> String {
+        encoded(&line(bytes), false)["message"].as_str().unwrap().to_owned()
+    }
+
+    /// These strings are a contract: see [`RecordId`].
+    #[test]
+    fn ids_never_change() {
+        let id = |stream, time, bytes: &[u8], k| IdScope::new(&container()).id(stream, time, xxh3_128(bytes), k).to_string();
+        let found = [
+            id(Stream::Stdout, 1_795_168_800_123_456_789, b"hello", 0),
+            id(Stream::Stdout, 1_795_168_800_123_456_789, b"hello", 1),
+            id(Stream::Stderr, 1_795_168_800_123_456_789, b"hello", 0),
+            id(Stream::Stdout, 1_795_168_800_123_456_790, b"hello", 0),
+            id(Stream::Stdout, 0, b"", 0),
+            id(Stream::Stdout, -1, &[b'x'; 40_000], u32::MAX),
+        ];
+        assert_eq!(
+            found,
+            [
+                "GOm4gzM5DRUlkdNpkHSE4fgDEG-fSHJa",
+                "GOm4gzM5DRWh-O1eIhK1ShUt9kiA5mJl",
+                "GOm4gzM5DRXnhj5l2duqsQ3z27PmDwPr",
+                "GOm4gzM5DRZUhrW0sFUc4Qehb7foqiF8",
+                "AAAAAAAAAACiJGg5bl0Qzo4R2fF7_h96",
+                "__________-lKHbnP-4O8Q6Z-5VL1IBZ",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_alphabet_of_ids() {
+        assert_eq!(RecordId::new(0, 0).as_str(), "A".repeat(32));
+        assert_eq!(RecordId::new(-1, u128::MAX).as_str(), "_".repeat(32));
+    }
+
+    #[test]
+    fn a_document() {
+        let text = "ERROR \"ü\" \\ \t😀";
+        assert_eq!(
+            encoded(&line(text.as_bytes()), false),
+            json!({
+                "@timestamp": "2026-11-20T10:00:00.123456789Z",
+                "message": text,
+                "stream": "stdout",
+                "log": {"level": "error", "offset": 4096},
+                "event": {"id": line(text.as_bytes()).id.as_str(), "dataset": "docker.logs"},
+                "host": {"name": "node-1", "id": "n0d3"},
+                "container": {"id": container().as_str(), "name": "web", "image": {"name": "nginx", "tag": "1.25"}},
+            })
+        );
+    }
+
+    #[test]
+    fn an_empty_line_is_a_record() {
+        let found = encoded(&Line { stream: Stream::Stderr, ..line(b"") }, false);
+        assert_eq!((&found["message"], &found["stream"], &found["log"]), (&json!(""), &json!("stderr"), &json!({"offset": 4096})));
+        assert_eq!(found.get("tags"), None);
+    }
+
+    #[test]
+    fn a_cut_line_is_tagged() {
+        let found = encoded(&Line { cut: Some(1 << 20), ..line(b"abc") }, false);
+        assert_eq!((&found["tags"], &found["event"]["dataset"]), (&json!(["truncated"]), &json!("docker.logs")));
+    }
+
+    #[test]
+    fn one_carriage_return_of_a_terminal() {
+        assert_eq!(encoded(&line(b"a\r\r"), true)["message"], "a\r");
+        assert_eq!(encoded(&line(b"a\r"), false)["message"], "a\r");
+        assert_eq!(encoded(&Line { cut: Some(9), ..line(b"a\r") }, true)["message"], "a\r");
+    }
+
+    #[test]
+    fn colours() {
+        assert_eq!(message(b"\x1b[1;31mred\x1b[0m and \x1b[Kplain\x1b[m"), "red and plain");
+        assert_eq!(message(b"\x1b[31m"), "");
+        // A cursor, a title, an end in the middle, and an escape alone.
+        for kept in [&b"\x1b[2Jx"[..], b"\x1b]0;title\x07", b"x\x1b[31", b"\x1b", b"\x1b\x1b", b"\x1b[\x1b"] {
+            assert_eq!(message(kept).as_bytes(), kept);
+        }
+        assert_eq!(message(b"\x1b\x1b[1mx"), "\x1bx");
+        assert_eq!(encoded(&line(b"\x1b[32mINFO\x1b[0m[0001] up"), false)["log"]["level"], "info");
+    }
+
+    #[test]
+    fn the_level_does_not_come_from_half_a_word() {
+        let mut text = vec![b' '; LOOKED_AT - 4];
+        text.extend_from_slice(b"INFORMATION");
+        assert_eq!(encoded(&line(&text), false)["log"], json!({"offset": 4096}));
+        text.splice(..0, *b"\x1b[0m");
+        assert_eq!(encoded(&line(&text), false)["log"], json!({"offset": 4096}));
+    }
+
+    proptest! {
+        #[test]
+        fn every_line_is_a_document(bytes: Vec<u8>, tty: bool) {
+            let found = encoded(&line(&bytes), tty);
+            prop_assert!(found["message"].is_string());
+        }
+
+        #[test]
+        fn text_without_colours_comes_back(text in "[^\u{1b}]*") {
+            prop_assert_eq!(message(text.as_bytes()), text);
+        }
+
+        #[test]
+        fn nothing_but_colours_is_taken_away(pieces in proptest::collection::vec("[a-zü]{0,3}|\u{1b}\\[[0-9;]{0,6}m", 0..12)) {
+            let expected: String = pieces.iter().filter(|piece| !piece.starts_with('\u{1b}')).map(String::as_str).collect();
+            prop_assert_eq!(message(pieces.concat().as_bytes()), expected);
+        }
+    }
 }
