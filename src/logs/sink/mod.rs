@@ -45,7 +45,7 @@ pub enum Delivery {
 #[derive(Debug)]
 pub enum Sink {
     /// Elasticsearch or OpenSearch.
-    Elasticsearch(ElasticsearchSink),
+    Elasticsearch(Box<ElasticsearchSink>),
     /// Files of NDJSON.
     File(FileSink),
     /// Standard output, NDJSON.
@@ -62,7 +62,9 @@ impl Sink {
         let part = parts.part(&format!("route:{}", spec.name()));
         let name = spec.given_name.as_deref();
         match &spec.adapter {
-            Adapter::Elasticsearch(of) => ElasticsearchSink::open(of, part, metrics, dead_letter).map(Self::Elasticsearch),
+            Adapter::Elasticsearch(of) => {
+                ElasticsearchSink::open(of, part, metrics, dead_letter).map(|sink| Self::Elasticsearch(Box::new(sink)))
+            }
             Adapter::File(of) => FileSink::open(name, of, part, metrics).map(Self::File),
             Adapter::Stdout => StdoutSink::open(part, metrics).map(Self::Stdout),
         }
