@@ -547,3 +547,155 @@ fn encode(text: &str, also: &str) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn elasticsearch(text: &str) -> ElasticsearchSpec {
+        match RouteSpec::parse(text).unwrap().adapter {
+            Adapter::Elasticsearch(of) => *of,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_shortest_route_has_the_defaults() {
+        let route = RouteSpec::parse("elasticsearch://es").unwrap();
+        assert_eq!((route.flush, route.batch_bytes, route.batch_records), (Duration::from_secs(1), 4 << 20, 5000));
+        assert_eq!(route.name(), "elasticsearch://es:9200/docker-logs-%Y.%m.%d");
+        let of = elasticsearch("elasticsearch://es");
+        assert_eq!((of.tls, of.gzip, of.manage_template, of.timeout), (false, true, true, Duration::from_secs(60)));
+        assert_eq!(RouteSpec::parse("stdout:").unwrap().name(), "stdout");
+        let file = RouteSpec::parse("file:///var/log/out?max_bytes=10MB&max_age=1d&keep=3").unwrap();
+        assert_eq!(file.name(), "file:/var/log/out");
+        let spec = FileSpec {
+            directory: PathBuf::from("/var/log/out"),
+            max_bytes: 10_000_000,
+            max_age: Some(Duration::from_secs(86_400)),
+            keep: 3,
+        };
+        assert_eq!(file.adapter, Adapter::File(spec));
+    }
+
+    #[test]
+    fn a_route_with_everything() {
+        let text = "elasticsearch+https://u%40x:p%3Aw@a,[::1]:9201,c.d:1/es/?index=logstash-%Y.%m.%d&ca_file=/run/secrets/ca&gzip=false\
+                    &timeout=500ms&flush=2m&batch_bytes=1MiB&batch_records=7&name=one%26only&when_full=block&schema=ecs";
+        let route = RouteSpec::parse(text).unwrap();
+        let of = elasticsearch(text);
+        assert_eq!(of.hosts_text(), "a:9200,[::1]:9201,c.d:1");
+        assert_eq!((of.user.as_deref(), of.password.as_ref().map(Secret::reveal)), (Some("u@x"), Some("p:w")));
+        assert_eq!((&*of.path, &*of.index, of.manage_template), ("/es", "logstash-%Y.%m.%d", false));
+        assert_eq!((route.flush, route.batch_bytes, route.name().as_str()), (Duration::from_secs(120), 1 << 20, "one&only"));
+        for shown in [route.to_string(), format!("{route:?}")] {
+            assert!(!shown.contains("p:w") && !shown.contains("p%3A") && shown.contains("***"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_is_told() {
+        for (text, part) in [
+            ("", "begins with its adapter"),
+            ("elasticsearch", "begins with its adapter"),
+            ("redis://a", "not known"),
+            ("syslog://logstash:51415", "syslog is not there yet"),
+            ("elasticsearch://a?colour=red", "option colour is not known; elasticsearch: takes index, manage_template"),
+            ("elasticsearch://a?workers=2", "option workers is not there yet"),
+            ("elasticsearch://a?keep=2", "option keep is not known"),
+            ("elasticsearch://a?when_full=drop_oldest", "block only for now"),
+            ("stdout:?schema=logstash", "ecs only for now"),
+            ("elasticsearch://a?index=x&index=y", "given twice"),
+            ("elasticsearch:a", "two slashes"),
+            ("elasticsearch://", "a host is missing"),
+            ("elasticsearch://a,,b", "a host is missing"),
+            ("elasticsearch://::1", "a port is"),
+            ("elasticsearch://[::1", "closing bracket"),
+            ("elasticsearch://a:0", "a port is"),
+            ("elasticsearch://user@a", "without a password"),
+            ("elasticsearch://a?user=x", "go together"),
+            ("elasticsearch://u:p@a?api_key_file=/k", "both given"),
+            ("elasticsearch://a?ca_file=/x", "elasticsearch+https:// would do"),
+            ("elasticsearch://a?gzip=yes", "true or false"),
+            ("elasticsearch://a?timeout=fast", "takes a duration"),
+            ("elasticsearch://a?timeout=0s", "takes a duration"),
+            ("elasticsearch://a?batch_bytes=1TB", "takes a size"),
+            ("elasticsearch://a?batch_records=0", "1 to 100000"),
+            ("elasticsearch://a?index=Logs", "no index's name"),
+            ("file://out", "three slashes"),
+            ("file:///out?keep=0", "1 at least"),
+            ("stdout:?name=", "name="),
+        ] {
+            let error = RouteSpec::parse(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_shows_no_password() {
+        for text in
+            ["elasticsearch://u:hunter2@a:x", "hunter2://u:hunter2@a", "elasticsearch://u:hunter2@a?x=hunter2", "elasticsearch:u:hunter2@a"]
+        {
+            assert!(!RouteSpec::parse(text).unwrap_err().contains("hunter2"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_list_is_split_only_before_a_scheme() {
+        assert_eq!(
+            split_list("elasticsearch://a,b:9200,c/x?index=i, file:///d ,stdout:,"),
+            ["elasticsearch://a,b:9200,c/x?index=i", "file:///d", "stdout:"]
+        );
+        assert_eq!(split_list("elasticsearch+https://u:p@a,elasticsearch://b"), ["elasticsearch+https://u:p@a", "elasticsearch://b"]);
+        assert!(split_list(" , ").is_empty());
+    }
+
+    fn options() -> impl Strategy<Value = String> {
+        let pairs = (
+            proptest::option::of("[a-z%&=/ äß]{1,9}"),
+            proptest::option::of("[a-z0-9.-]{1,9}-%Y"),
+            any::<bool>(),
+            1u64..100_000,
+            1usize..100_000,
+        );
+        pairs.prop_map(|(name, index, gzip, flush, records)| {
+            let name = name.map(|name| format!("&name={}", encode(&name, ""))).unwrap_or_default();
+            let index = index.map(|index| format!("&index={}", encode(&index, ""))).unwrap_or_default();
+            format!("?gzip={gzip}&flush={flush}ms&batch_records={records}{name}{index}")
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC{0,80}") {
+            prop_assert!(split_list(&text).iter().all(|route| !route.is_empty()));
+            RouteSpec::parse(&text).ok();
+        }
+
+        #[test]
+        fn nothing_like_a_route_makes_it_panic(text in "(elasticsearch|elasticsearch\\+https|file|stdout):(//)?[a-z@:,/\\[\\]0-9%]{0,20}(\\?[a-z_=&%0-9äÿ]{0,30})?") {
+            if let Ok(route) = RouteSpec::parse(&text) {
+                prop_assert!(!route.name().is_empty());
+            }
+        }
+
+        #[test]
+        fn what_is_shown_is_what_was_meant(hosts in proptest::collection::vec("([a-z][a-z0-9.-]{0,8}|\\[::[1-9]\\])(:[1-9][0-9]{0,3})?", 1..4), path in "(/[a-z%2C]{1,5}){0,2}", options in options()) {
+            let route = RouteSpec::parse(&format!("elasticsearch://{}{path}{options}", hosts.join(",")));
+            prop_assume!(route.is_ok());
+            let route = route.unwrap();
+            prop_assert_eq!(RouteSpec::parse(&route.to_string()).unwrap(), route.clone());
+            let shown = route.to_string();
+            prop_assert_eq!(split_list(&shown), [&*shown]);
+        }
+
+        #[test]
+        fn a_secret_stays_one(secret in "[a-zA-Z0-9]{12}") {
+            let route = RouteSpec::parse(&format!("elasticsearch://user:{secret}@host?name=x")).unwrap();
+            let secret = &*secret;
+            let texts = [route.to_string(), format!("{route:?}"), route.name()];
+            prop_assert!(texts.iter().all(|text| !text.contains(secret)));
+        }
+    }
+}

@@ -1,31 +1,393 @@
-//! Stub.
+//! Elasticsearch and OpenSearch: batches by `_bulk`, each record to its verdict.
+//!
+//! The crate's transport carries requests and TLS, one for each host. Encoding, compression, credentials, repetition, verdicts and the choice of the host
+//! are done here. No product is asked for, so that OpenSearch is as good.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use elasticsearch::http::Method;
+use elasticsearch::http::headers::HeaderValue;
+use flate2::{Compression, write::GzEncoder};
+use std::io::Write;
 use tokio_util::sync::CancellationToken;
 
-use super::{DeadLetter, Delivery};
+use super::bulk::{Refusal, Verdict};
+use super::dead_letter::Letter;
+use super::hosts::{Hosts, Request};
+use super::retry::{self, Fault, Outcome, Pace, Step};
+use super::{DeadLetter, Delivery, template};
 use crate::config::ElasticsearchSpec;
 use crate::logs::batch::Batch;
 use crate::telemetry::{Part, RouteMetrics};
 
-/// Stub.
-#[derive(Debug)]
+/// Only this of an answer is of use; it makes it some thirty bytes a record.
+const FILTER: &str = "errors,items.*.status,items.*.error";
+/// Repetitions after which it is told that the sink has too much to do; before that it is its way of asking for patience.
+const PATIENCE: u32 = 3;
+
+/// The sink of an `elasticsearch://` route.
 pub struct ElasticsearchSink {
-    index: String,
+    spec: ElasticsearchSpec,
+    part: Part,
+    metrics: RouteMetrics,
+    dead_letter: DeadLetter,
+    reload: AtomicBool,
+    state: tokio::sync::Mutex<State>,
 }
+
+/// What changes from request to request; held by the one delivery under way.
+struct State {
+    hosts: Hosts,
+    authorization: Option<HeaderValue>,
+    /// The template has been put, or refused, or is not asked for.
+    template_done: bool,
+    /// Something has been taken since the start. Until then a request that is refused whole speaks of the configuration, not of a record.
+    proven: bool,
+    /// Faults in a row.
+    faults: u32,
+    /// Kept from request to request.
+    buffer: BytesMut,
+}
+
+impl fmt::Debug for ElasticsearchSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ElasticsearchSink").field("spec", &self.spec).finish_non_exhaustive()
+    }
+}
+
+/// Sums of verdicts.
+#[derive(Default)]
+struct Sums {
+    taken: u64,
+    duplicates: u64,
+    refused: u64,
+}
+
 impl ElasticsearchSink {
-    pub(super) fn open(
-        _route: &str,
-        spec: &ElasticsearchSpec,
-        _part: Part,
-        _metrics: RouteMetrics,
-        _dead_letter: DeadLetter,
-    ) -> Result<Self, String> {
-        Ok(Self { index: spec.index.clone() })
+    pub(super) fn open(spec: &ElasticsearchSpec, part: Part, metrics: RouteMetrics, dead_letter: DeadLetter) -> Result<Self, String> {
+        let state = State {
+            hosts: Hosts::open(spec)?,
+            authorization: authorization(spec)?,
+            template_done: !spec.manage_template,
+            proven: false,
+            faults: 0,
+            buffer: BytesMut::new(),
+        };
+        let state = tokio::sync::Mutex::new(state);
+        Ok(Self { spec: spec.clone(), part, metrics, dead_letter, reload: AtomicBool::new(false), state })
     }
+
     pub(super) fn index(&self) -> &str {
-        &self.index
+        &self.spec.index
     }
-    pub(super) async fn deliver(&self, _batch: &Batch, _stop: &CancellationToken) -> Delivery {
-        Delivery::Interrupted
+
+    pub(super) fn reload(&self) {
+        self.reload.store(true, Ordering::Release);
     }
-    pub(super) fn reload(&self) {}
+
+    pub(super) async fn deliver(&self, batch: &Batch, stop: &CancellationToken) -> Delivery {
+        let all = async {
+            let mut state = self.state.lock().await;
+            self.put_template(&mut state).await;
+            self.send_all(&mut state, batch).await
+        };
+        match stop.run_until_cancelled(all).await {
+            Some(Sums { taken, duplicates, refused }) => Delivery::Done { taken, duplicates, refused },
+            None => Delivery::Interrupted,
+        }
+    }
+
+    /// Sends the batch until nothing is left. Groups of records are sent one after the other; one group, unless the sink will not have them together.
+    async fn send_all(&self, state: &mut State, batch: &Batch) -> Sums {
+        let mut sums = Sums::default();
+        let mut groups = VecDeque::from([(0..batch.records().len()).collect::<Vec<usize>>()]);
+        while let Some(group) = groups.pop_front() {
+            if group.is_empty() {
+                continue;
+            }
+            let outcome = self.post(state, batch, &group).await;
+            match retry::decide(outcome, group.len()) {
+                Step::Verdicts(verdicts) => {
+                    let again = self.settle(state, batch, &group, verdicts, &mut sums).await;
+                    groups.push_front(again);
+                }
+                Step::Again(fault) => {
+                    self.metrics.retried(&fault.code, group.len() as u64);
+                    groups.push_front(group);
+                    self.recover(state, &fault).await;
+                }
+                Step::Halve(refusal) if group.len() > 1 => {
+                    self.metrics.retried(&refusal.status.to_string(), group.len() as u64);
+                    // What was taken before says nothing of a fault that meets the whole batch: its own records will.
+                    state.proven &= group.len() < batch.records().len();
+                    let (first, second) = group.split_at(group.len() / 2);
+                    groups.push_front(second.to_vec());
+                    groups.push_front(first.to_vec());
+                }
+                Step::Halve(refusal) if state.proven => {
+                    self.bury(batch, vec![(group, refusal)], &mut sums).await;
+                }
+                // Nothing was ever taken: not this record seems to be at fault but the whole. It waits behind the others, which will tell.
+                Step::Halve(refusal) => {
+                    self.metrics.retried(&refusal.status.to_string(), 1);
+                    let others: Vec<usize> = groups.drain(..).flatten().collect();
+                    groups.push_back(others);
+                    groups.push_back(group);
+                    let why = format!("it refuses every request ({} {})", refusal.status, known(&refusal.kind));
+                    self.recover(state, &Fault { code: String::new(), pace: Pace::SLOW, other_host: false, why }).await;
+                }
+            }
+        }
+        sums
+    }
+
+    /// Takes the verdicts of a request to account, and waits if some records have to be sent again; gives those.
+    async fn settle(&self, state: &mut State, batch: &Batch, group: &[usize], verdicts: Vec<Verdict>, sums: &mut Sums) -> Vec<usize> {
+        let mut again = Vec::new();
+        let mut refused = Vec::new();
+        let mut fault: Option<Fault> = None;
+        let (taken, duplicates) = (sums.taken, sums.duplicates);
+        for (&record, verdict) in group.iter().zip(verdicts) {
+            match verdict {
+                Verdict::Taken => sums.taken += 1,
+                Verdict::Duplicate => sums.duplicates += 1,
+                Verdict::Refused(refusal) => refused.push((vec![record], refusal)),
+                Verdict::Again(status) => {
+                    again.push(record);
+                    self.metrics.retried(&status.to_string(), 1);
+                    let why = format!("it has too much to do, or no room ({status})");
+                    fault.get_or_insert(Fault { code: String::new(), pace: Pace::PATIENT, other_host: false, why });
+                }
+                Verdict::Configuration(refusal) => {
+                    again.push(record);
+                    self.metrics.retried(&refusal.status.to_string(), 1);
+                    let why = format!(
+                        "it does not take records as it is set up ({} {}); its own log tells more",
+                        refusal.status,
+                        known(&refusal.kind)
+                    );
+                    fault = Some(Fault { code: String::new(), pace: Pace::SLOW, other_host: false, why });
+                }
+            }
+        }
+        self.metrics.duplicates.inc_by(sums.duplicates - duplicates);
+        let progress = sums.taken + sums.duplicates > taken + duplicates;
+        if progress {
+            state.proven = true;
+            state.faults = state.faults.min(1);
+        }
+        self.bury(batch, refused, sums).await;
+        match fault {
+            Some(fault) => self.recover(state, &fault).await,
+            None => self.well(state),
+        }
+        again
+    }
+
+    /// Refused for good: to the dead letter file, and only then they count. A disk that is full is waited for.
+    async fn bury(&self, batch: &Batch, refused: Vec<(Vec<usize>, Refusal)>, sums: &mut Sums) {
+        let document = |record: &usize| batch.records().get(*record).and_then(|span| slice(batch.bytes(), span.document..span.end));
+        let letters: Vec<Letter> = refused
+            .into_iter()
+            .flat_map(|(group, refusal)| {
+                group
+                    .iter()
+                    .filter_map(document)
+                    .map(|text| Letter { refusal: refusal.clone(), document: text.to_vec() })
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        if letters.is_empty() {
+            return;
+        }
+        let mut attempt = 0;
+        while let Err(error) = self.dead_letter.write(&letters).await {
+            self.part.degraded(format!("the sink refuses records for good, and the dead letter file cannot be written ({})", error.kind()));
+            tokio::time::sleep(Pace::SLOW.delay(attempt, retry::random())).await;
+            attempt += 1;
+        }
+        sums.refused += letters.len() as u64;
+    }
+
+    /// Puts the index template, before the first request: an index keeps the mapping it was made with. Where the right to it is missing it goes on, for
+    /// somebody else may have put one.
+    async fn put_template(&self, state: &mut State) {
+        while !state.template_done {
+            let Some((name, body)) = template::template(&self.spec.index) else {
+                tracing::warn!(
+                    "index={} has no fixed beginning that a template could go by; manage_template=false would say so",
+                    self.spec.index
+                );
+                state.template_done = true;
+                return;
+            };
+            let request = Request {
+                method: Method::Put,
+                path: &format!("_index_template/{name}"),
+                query: &[],
+                content_type: "application/json",
+                gzip: false,
+                body: Bytes::from(body.to_string()),
+                longest_answer: 1 << 20,
+            };
+            match self.request(state, request).await {
+                Outcome::Answered(200..=299, _) => state.template_done = true,
+                Outcome::Answered(status @ (400 | 402..=407 | 409..=428), body) => {
+                    let refusal = super::bulk::parse_error(status, &body);
+                    let kind = refusal.as_ref().map_or("", |refusal| known(&refusal.kind));
+                    tracing::warn!(
+                        template = name,
+                        status,
+                        kind,
+                        "the index template is refused; @timestamp may lose its nanoseconds and order. The right manage_index_templates, or a template of your own and manage_template=false, would do"
+                    );
+                    state.template_done = true;
+                }
+                // Nothing is sent in bytes of records here, so there is nothing to halve.
+                outcome => {
+                    let fault = match retry::decide(outcome, 1) {
+                        Step::Again(fault) => fault,
+                        Step::Verdicts(_) | Step::Halve(_) => Fault {
+                            code: String::new(),
+                            pace: Pace::SLOW,
+                            other_host: true,
+                            why: "its answer cannot be understood".to_owned(),
+                        },
+                    };
+                    self.recover(state, &fault).await;
+                }
+            }
+        }
+    }
+
+    /// Posts a group of records.
+    async fn post(&self, state: &mut State, batch: &Batch, group: &[usize]) -> Outcome {
+        let body = match encode(&mut state.buffer, batch, group, self.spec.gzip) {
+            Ok(body) => body,
+            Err(error) => return Outcome::Broken(error.to_string()),
+        };
+        // An error with its reason is some hundred bytes; a kibibyte of quoted document and its cause are more.
+        let longest_answer = (64 << 10) + 8192 * group.len() as u64;
+        let (content_type, gzip) = ("application/x-ndjson", self.spec.gzip);
+        let request =
+            Request { method: Method::Post, path: "_bulk", query: &[("filter_path", FILTER)], content_type, gzip, body, longest_answer };
+        self.request(state, request).await
+    }
+
+    /// One request to the next host, with the credentials as they are now.
+    async fn request(&self, state: &mut State, request: Request<'_>) -> Outcome {
+        if self.reload.swap(false, Ordering::AcqRel) {
+            match Hosts::open(&self.spec) {
+                Ok(hosts) => state.hosts = hosts,
+                Err(why) => tracing::warn!("the certificates stay as they were: {why}"),
+            }
+            self.read_credentials(state);
+        }
+        let started = std::time::Instant::now();
+        let outcome = state.hosts.send(request, state.authorization.as_ref(), self.spec.timeout).await;
+        self.metrics.request_duration.observe(started.elapsed().as_secs_f64());
+        self.metrics.sink_up.set(i64::from(matches!(outcome, Outcome::Answered(..) | Outcome::TooLong)));
+        if matches!(outcome, Outcome::Answered(401, _)) {
+            self.read_credentials(state);
+        }
+        outcome
+    }
+
+    fn read_credentials(&self, state: &mut State) {
+        match authorization(&self.spec) {
+            Ok(authorization) => state.authorization = authorization,
+            Err(why) => tracing::debug!("the credentials stay as they were: {why}"),
+        }
+    }
+
+    /// Tells what is wrong, and waits; neither where another host can be asked at once.
+    async fn recover(&self, state: &mut State, fault: &Fault) {
+        if fault.other_host && state.hosts.another() {
+            return;
+        }
+        if fault.pace != Pace::PATIENT || state.faults >= PATIENCE {
+            self.part.degraded(format!("{}: {}; records wait in their log files", state.hosts.last(), fault.why));
+        }
+        let delay = fault.pace.delay(state.faults, retry::random());
+        state.faults = state.faults.saturating_add(1);
+        tokio::time::sleep(delay).await;
+    }
+
+    fn well(&self, state: &mut State) {
+        state.faults = 0;
+        match state.hosts.dead() {
+            Some(host) => self.part.degraded(format!("{host} does not answer; the other hosts take its share")),
+            None => self.part.ok(),
+        }
+    }
+}
+
+/// An error type as it may be told: a sink's own word, if it is one.
+fn known(kind: &str) -> &str {
+    let word = kind.len() <= 64 && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    if word { kind } else { "" }
+}
+
+/// The body of a request with these records, compressed into the kept buffer.
+fn encode(buffer: &mut BytesMut, batch: &Batch, group: &[usize], gzip: bool) -> std::io::Result<Bytes> {
+    let parts = runs(batch, group).filter_map(|range| slice(batch.bytes(), range));
+    if gzip {
+        let mut encoder = GzEncoder::new(buffer.writer(), Compression::fast());
+        for part in parts {
+            encoder.write_all(part)?;
+        }
+        encoder.finish()?;
+    } else {
+        for part in parts {
+            buffer.put_slice(part);
+        }
+    }
+    Ok(buffer.split().freeze())
+}
+
+/// The byte ranges of these records; neighbours make one.
+fn runs<'a>(batch: &'a Batch, group: &'a [usize]) -> impl Iterator<Item = Range<u32>> + 'a {
+    let mut spans = group.iter().filter_map(|&record| batch.records().get(record)).peekable();
+    std::iter::from_fn(move || {
+        let first = spans.next()?;
+        let mut range = first.start..first.end;
+        while let Some(next) = spans.next_if(|next| next.start == range.end) {
+            range.end = next.end;
+        }
+        Some(range)
+    })
+}
+
+fn slice(bytes: &[u8], range: Range<u32>) -> Option<&[u8]> {
+    bytes.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)
+}
+
+/// The header that the credentials make, read from their files now; blanks and line feeds around them are not part of them.
+fn authorization(spec: &ElasticsearchSpec) -> Result<Option<HeaderValue>, String> {
+    use base64::Engine;
+    let read = |what: &str, path: &std::path::Path| -> Result<String, String> {
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{what}={} cannot be read: {}", path.display(), error.kind()))?;
+        let text = text.trim();
+        if text.is_empty() { Err(format!("{what}={} is empty", path.display())) } else { Ok(text.to_owned()) }
+    };
+    let value = if let Some(path) = &spec.api_key_file {
+        format!("ApiKey {}", read("api_key_file", path)?)
+    } else if let Some(user) = &spec.user {
+        let password = match (&spec.password_file, &spec.password) {
+            (Some(path), _) => read("password_file", path)?,
+            (None, Some(password)) => password.reveal().to_owned(),
+            (None, None) => return Ok(None),
+        };
+        format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")))
+    } else {
+        return Ok(None);
+    };
+    let mut header =
+        HeaderValue::from_str(&value).map_err(|_| "the API key has a line feed or another sign in it that no key has".to_owned())?;
+    header.set_sensitive(true);
+    Ok(Some(header))
 }

@@ -7,9 +7,12 @@ mod bulk;
 mod dead_letter;
 mod elasticsearch;
 mod file;
+mod hosts;
 mod retry;
 mod stdout;
 mod template;
+#[cfg(test)]
+mod tests;
 
 pub use dead_letter::DeadLetter;
 pub use elasticsearch::ElasticsearchSink;
@@ -42,7 +45,7 @@ pub enum Delivery {
 #[derive(Debug)]
 pub enum Sink {
     /// Elasticsearch or OpenSearch.
-    Elasticsearch(ElasticsearchSink),
+    Elasticsearch(Box<ElasticsearchSink>),
     /// Files of NDJSON.
     File(FileSink),
     /// Standard output, NDJSON.
@@ -57,9 +60,12 @@ impl Sink {
     /// a server is away.
     pub fn open(spec: &RouteSpec, parts: &Parts, metrics: RouteMetrics, dead_letter: DeadLetter) -> Result<Self, String> {
         let part = parts.part(&format!("route:{}", spec.name()));
+        let name = spec.given_name.as_deref();
         match &spec.adapter {
-            Adapter::Elasticsearch(of) => ElasticsearchSink::open(&spec.name(), of, part, metrics, dead_letter).map(Self::Elasticsearch),
-            Adapter::File(of) => FileSink::open(&spec.name(), of, part, metrics).map(Self::File),
+            Adapter::Elasticsearch(of) => {
+                ElasticsearchSink::open(of, part, metrics, dead_letter).map(|sink| Self::Elasticsearch(Box::new(sink)))
+            }
+            Adapter::File(of) => FileSink::open(name, of, part, metrics).map(Self::File),
             Adapter::Stdout => StdoutSink::open(part, metrics).map(Self::Stdout),
         }
     }
@@ -111,4 +117,15 @@ impl Sink {
             sink.reload();
         }
     }
+}
+
+/// The name of a route as the name of a file: signs that are not safe in one become `_`, and then a hash keeps two such names apart.
+#[must_use]
+pub fn file_stem(route: &str) -> String {
+    let safe = |sign: char| sign.is_ascii_alphanumeric() || matches!(sign, '-' | '_');
+    if !route.is_empty() && route.len() <= 100 && route.chars().all(safe) {
+        return route.to_owned();
+    }
+    let word: String = route.chars().take(60).map(|sign| if safe(sign) { sign } else { '_' }).collect();
+    format!("{word}-{:016x}", xxhash_rust::xxh3::xxh3_64(route.as_bytes()))
 }

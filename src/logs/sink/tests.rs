@@ -1,0 +1,510 @@
+//! The Elasticsearch sink against a server that answers by a script and keeps what it took, by id, as Elasticsearch would.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::{BodyExt, StreamBody, combinators::BoxBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::{DeadLetter, Delivery, Sink};
+use crate::config::RouteSpec;
+use crate::logs::batch::Batch;
+use crate::telemetry::{Metrics, Parts, State};
+
+/// How the server answers one bulk request; without a script it takes everything.
+#[derive(Debug, Clone)]
+enum Reply {
+    /// Each item gets one of these statuses in turn; a 201 takes it, if it is new.
+    Items(Vec<u16>),
+    /// The whole request is refused.
+    Whole(u16, &'static str),
+    /// Everything is taken, and the answer breaks off.
+    Cut,
+    /// Everything is taken, and the connection ends without an answer.
+    Close,
+    /// Everything is taken, and the answer is of another kind.
+    Text(&'static str),
+    /// Everything is taken, and no answer comes.
+    Silence,
+}
+
+#[derive(Debug, Default)]
+struct Server {
+    script: VecDeque<Reply>,
+    /// Documents by id.
+    taken: BTreeMap<String, String>,
+    /// Copies of one id that were offered when it was there already.
+    conflicts: u64,
+    requests: u64,
+    templates: Vec<String>,
+    authorizations: Vec<Option<String>>,
+    gzip: u64,
+    /// A request with more records than this gets 413; one with this word in it, 400.
+    most_records: Option<usize>,
+    poison: Option<&'static str>,
+    template_status: Option<u16>,
+    credentials: Option<&'static str>,
+}
+
+type Shared = Arc<Mutex<Server>>;
+
+fn body(text: impl Into<Bytes>) -> BoxBody<Bytes, std::io::Error> {
+    http_body_util::Full::new(text.into()).map_err(|never: Infallible| match never {}).boxed()
+}
+
+fn answer(status: u16, text: impl Into<Bytes>) -> Response<BoxBody<Bytes, std::io::Error>> {
+    Response::builder().status(status).body(body(text)).unwrap()
+}
+
+async fn serve(listener: TcpListener, shared: Shared) {
+    loop {
+        let (socket, _) = listener.accept().await.unwrap();
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            let service = service_fn(move |request| handle(Arc::clone(&shared), request));
+            // A connection that the script breaks ends in an error, as it should.
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service).await.ok();
+        });
+    }
+}
+
+async fn handle(shared: Shared, request: Request<Incoming>) -> Result<Response<BoxBody<Bytes, std::io::Error>>, std::io::Error> {
+    let (head, incoming) = request.into_parts();
+    let raw = incoming.collect().await.map_err(std::io::Error::other)?.to_bytes();
+    let mut text = String::new();
+    if head.headers.get("content-encoding").is_some_and(|value| value == "gzip") {
+        flate2::read::GzDecoder::new(&*raw).read_to_string(&mut text)?;
+        shared.lock().unwrap().gzip += 1;
+    } else {
+        text = String::from_utf8(raw.to_vec()).unwrap();
+    }
+    let reply = {
+        let mut server = shared.lock().unwrap();
+        let authorization = head.headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());
+        server.authorizations.push(authorization.clone());
+        if server.credentials.is_some() && authorization.as_deref() != server.credentials {
+            return Ok(answer(401, r#"{"error":{"type":"security_exception","reason":"no"},"status":401}"#));
+        }
+        if head.method == "PUT" {
+            server.templates.push(head.uri.path().to_owned());
+            return Ok(answer(server.template_status.unwrap_or(200), r#"{"acknowledged":true}"#));
+        }
+        assert_eq!(head.headers["content-type"], "application/x-ndjson");
+        assert!(head.uri.path().ends_with("/_bulk") && text.ends_with('\n'));
+        server.requests += 1;
+        let lines: Vec<&str> = text.lines().collect();
+        if server.most_records.is_some_and(|most| lines.len() / 2 > most) {
+            return Ok(answer(413, "<html>too large</html>"));
+        }
+        if server.poison.is_some_and(|poison| text.contains(poison)) {
+            return Ok(answer(400, r#"{"error":{"type":"json_parse_exception","reason":"Unexpected character"},"status":400}"#));
+        }
+        let reply = server.script.pop_front().unwrap_or(Reply::Items(vec![201]));
+        let statuses = match &reply {
+            Reply::Whole(status, text) => return Ok(answer(*status, *text)),
+            Reply::Items(statuses) => statuses.clone(),
+            _ => vec![201],
+        };
+        let mut items = Vec::new();
+        for (pair, status) in lines.chunks(2).zip(statuses.iter().cycle()) {
+            let action: serde_json::Value = serde_json::from_str(pair[0]).unwrap();
+            let id = action["create"]["_id"].as_str().unwrap().to_owned();
+            let status = match (*status, server.taken.contains_key(&id)) {
+                (201, true) => 409,
+                (status, _) => status,
+            };
+            match status {
+                201 => drop(server.taken.insert(id, pair[1].to_owned())),
+                409 => server.conflicts += 1,
+                _ => {}
+            }
+            let error = serde_json::json!({"type": match status { 400 => "mapper_parsing_exception", 404 => "index_not_found_exception", _ => "x" }, "reason": "r"});
+            items.push(if status == 201 {
+                serde_json::json!({"create": {"status": 201}})
+            } else {
+                serde_json::json!({"create": {"status": status, "error": error}})
+            });
+        }
+        (reply, serde_json::json!({"errors": true, "items": items}).to_string())
+    };
+    match reply {
+        (Reply::Items(_), text) => Ok(answer(200, text)),
+        (Reply::Cut, text) => {
+            let half = Bytes::from(text).slice(..100);
+            let frames = stream::iter([Ok(Frame::data(half)), Err(std::io::Error::other("cut"))]);
+            Ok(Response::new(BodyExt::boxed(StreamBody::new(frames))))
+        }
+        (Reply::Text(other), _) => Ok(answer(200, other)),
+        (Reply::Silence, _) => std::future::pending().await,
+        _ => Err(std::io::Error::other("closed")),
+    }
+}
+
+async fn start() -> (SocketAddr, Shared) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shared = Shared::default();
+    tokio::spawn(serve(listener, Arc::clone(&shared)));
+    (address, shared)
+}
+
+struct Setting {
+    sink: Sink,
+    parts: Parts,
+    metrics: Metrics,
+    state: tempfile::TempDir,
+}
+
+fn open(route: &str) -> Setting {
+    let (parts, metrics, state) = (Parts::default(), Metrics::new().unwrap(), tempfile::tempdir().unwrap());
+    let sink = reopen(route, &parts, &metrics, state.path()).unwrap();
+    Setting { sink, parts, metrics, state }
+}
+
+fn reopen(route: &str, parts: &Parts, metrics: &Metrics, state: &Path) -> Result<Sink, String> {
+    let spec = RouteSpec::parse(route).unwrap();
+    let dead_letter = DeadLetter::new(Some(state), &spec.name(), metrics.route(&spec.name()));
+    Sink::open(&spec, parts, metrics.route(&spec.name()), dead_letter)
+}
+
+fn batch(numbers: std::ops::Range<u32>) -> Batch {
+    let mut batch = Batch::default();
+    for number in numbers {
+        let action = format!("{{\"create\":{{\"_index\":\"docker-logs-2026.11.20\",\"_id\":\"{number:06}\"}}}}\n");
+        batch
+            .push(action.as_bytes(), format!("{{\"@timestamp\":\"2026-11-20T08:00:00.123456789Z\",\"n\":\"<{number:06}>\"}}\n").as_bytes());
+    }
+    batch
+}
+
+impl Setting {
+    async fn deliver(&self, numbers: std::ops::Range<u32>) -> (u64, u64, u64) {
+        let count = u64::from(numbers.end - numbers.start);
+        match self.sink.deliver(&batch(numbers), &CancellationToken::new()).await {
+            Delivery::Done { taken, duplicates, refused } => {
+                assert_eq!(taken + duplicates + refused, count, "every record has one verdict");
+                (taken, duplicates, refused)
+            }
+            Delivery::Interrupted => panic!("nobody stopped it"),
+        }
+    }
+
+    fn counter(&self, start: &str) -> u64 {
+        let mut text = Vec::new();
+        self.metrics.encode(&mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        text.lines().filter(|line| line.starts_with(start)).map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
+    }
+
+    fn retries(&self, code: &str) -> u64 {
+        self.counter(&format!("skep_log_retries_total{{code=\"{code}\""))
+    }
+
+    fn dead_letters(&self) -> Vec<serde_json::Value> {
+        let Ok(files) = std::fs::read_dir(self.state.path().join("dead-letters")) else { return Vec::new() };
+        let text: String = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn degraded(&self) -> Option<String> {
+        self.parts.all().into_iter().find_map(|(_, state)| if let State::Degraded(why) = state { Some(why) } else { None })
+    }
+
+    /// Waits until the part says something with this word in it.
+    async fn degrades(&self, word: &str) {
+        while !self.degraded().is_some_and(|why| why.contains(word)) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn script(shared: &Shared, replies: impl IntoIterator<Item = Reply>) {
+    shared.lock().unwrap().script.extend(replies);
+}
+
+fn count(shared: &Shared) -> usize {
+    shared.lock().unwrap().taken.len()
+}
+
+#[tokio::test]
+async fn everything_is_taken_compressed_and_the_template_is_first() {
+    let (address, shared) = start().await;
+    let setting = open(&format!("elasticsearch://{address}/es"));
+    assert_eq!(setting.sink.index(), Some("docker-logs-%Y.%m.%d"));
+    assert_eq!(setting.deliver(0..100).await, (100, 0, 0));
+    assert_eq!(setting.deliver(50..150).await, (50, 50, 0));
+    let server = shared.lock().unwrap();
+    assert_eq!((server.taken.len(), server.requests, server.gzip, server.conflicts), (150, 2, 2, 50));
+    assert_eq!(server.templates, ["/es/_index_template/skep-docker-logs"]);
+    assert!(server.taken["000099"].contains("<000099>"));
+    drop(server);
+    assert_eq!(setting.counter("skep_log_duplicates_total"), 50);
+    assert_eq!(setting.counter("skep_log_sink_up"), 1);
+    assert_eq!(setting.degraded(), None);
+}
+
+#[tokio::test]
+async fn a_mix_of_verdicts_sends_again_only_what_asks_for_it() {
+    let (address, shared) = start().await;
+    let setting = open(&format!("elasticsearch://{address}?gzip=false"));
+    script(&shared, [Reply::Items(vec![201, 429, 400, 503]), Reply::Items(vec![429, 201])]);
+    // 25 taken, 25 refused; of the 50 others 25 are put off once more.
+    assert_eq!(setting.deliver(0..100).await, (75, 0, 25));
+    let server = shared.lock().unwrap();
+    assert_eq!((server.taken.len(), server.requests, server.conflicts, server.gzip), (75, 3, 0, 0));
+    drop(server);
+    assert_eq!((setting.retries("429"), setting.retries("503")), (50, 25));
+    let letters = setting.dead_letters();
+    assert_eq!(letters.len(), 25);
+    assert!(letters.iter().all(|letter| letter["type"] == "mapper_parsing_exception" && letter["document"]["n"].is_string()));
+    assert_eq!(setting.counter("skep_log_dead_letters_total"), 25);
+}
+
+#[tokio::test]
+async fn faults_of_the_wire_repeat_nothing_and_lose_nothing() {
+    let (address, shared) = start().await;
+    let setting = open(&format!("elasticsearch://{address}?timeout=300ms"));
+    script(&shared, [Reply::Cut]);
+    assert_eq!(setting.deliver(0..10).await, (0, 10, 0));
+    script(&shared, [Reply::Text("{\"errors\":false,\"items\":[]}"), Reply::Text("<html>login</html>")]);
+    assert_eq!(setting.deliver(10..20).await, (0, 10, 0));
+    script(&shared, [Reply::Close, Reply::Whole(503, "busy"), Reply::Whole(429, ""), Reply::Items(vec![429, 201])]);
+    assert_eq!(setting.deliver(20..30).await, (0, 10, 0));
+    script(&shared, [Reply::Silence]);
+    assert_eq!(setting.deliver(30..40).await, (0, 10, 0));
+    assert_eq!(count(&shared), 40);
+    assert_eq!((setting.retries("answer"), setting.retries("503"), setting.retries("timeout")), (20, 10, 10));
+    assert!(setting.retries("connect") >= 20);
+    assert!(setting.dead_letters().is_empty());
+    assert_eq!(setting.degraded(), None, "it works again");
+}
+
+#[tokio::test]
+async fn what_is_too_large_goes_in_halves() {
+    let (address, shared) = start().await;
+    shared.lock().unwrap().most_records = Some(13);
+    let setting = open(&format!("elasticsearch://{address}"));
+    assert_eq!(setting.deliver(0..100).await, (100, 0, 0));
+    assert_eq!(count(&shared), 100);
+    // 100, then 50, 25 and 12 or 13 in each.
+    assert_eq!(shared.lock().unwrap().requests, 1 + 2 + 4 + 8);
+}
+
+#[tokio::test]
+async fn one_record_that_spoils_the_request_is_found() {
+    let (address, shared) = start().await;
+    shared.lock().unwrap().poison = Some("<000000>");
+    let setting = open(&format!("elasticsearch://{address}"));
+    // The first of all: it is found before anything was taken, and waits for the others to show that the request as such is good.
+    assert_eq!(setting.deliver(0..50).await, (49, 0, 1));
+    shared.lock().unwrap().poison = Some("<000077>");
+    assert_eq!(setting.deliver(50..100).await, (49, 0, 1));
+    let letters = setting.dead_letters();
+    assert_eq!((letters.len(), count(&shared)), (2, 98));
+    assert_eq!((&letters[1]["document"]["n"], &letters[1]["status"]), (&"<000077>".into(), &400.into()));
+}
+
+#[tokio::test]
+async fn a_request_that_is_refused_whatever_is_in_it_drops_nothing() {
+    let (address, shared) = start().await;
+    shared.lock().unwrap().poison = Some("@timestamp");
+    let setting = open(&format!("elasticsearch://{address}"));
+    let stop = CancellationToken::new();
+    let batch = batch(0..4);
+    let (delivery, ()) = tokio::join!(setting.sink.deliver(&batch, &stop), async {
+        setting.degrades("refuses every request").await;
+        stop.cancel();
+    });
+    assert_eq!(delivery, Delivery::Interrupted);
+    shared.lock().unwrap().poison = None;
+    assert_eq!(setting.deliver(0..4).await, (4, 0, 0));
+    assert!(setting.dead_letters().is_empty());
+    // It worked once, and then a proxy begins to spoil everything: still nothing is buried.
+    shared.lock().unwrap().poison = Some("@timestamp");
+    let stop = CancellationToken::new();
+    let (delivery, ()) = tokio::join!(setting.sink.deliver(&batch, &stop), async {
+        setting.degrades("refuses every request").await;
+        stop.cancel();
+    });
+    assert_eq!((delivery, setting.dead_letters().len()), (Delivery::Interrupted, 0));
+}
+
+#[tokio::test]
+async fn a_fault_of_the_configuration_is_waited_for_and_told() {
+    let (address, shared) = start().await;
+    let setting = open(&format!("elasticsearch://{address}"));
+    script(&shared, [Reply::Items(vec![404])]);
+    let (delivery, ()) = tokio::join!(setting.deliver(0..3), setting.degrades("404 index_not_found_exception"));
+    assert_eq!(delivery, (3, 0, 0));
+    assert_eq!(setting.degraded(), None);
+}
+
+#[tokio::test]
+async fn credentials_are_read_again_when_they_are_refused() {
+    let (address, shared) = start().await;
+    shared.lock().unwrap().credentials = Some("ApiKey right");
+    let directory = tempfile::tempdir().unwrap();
+    let key = directory.path().join("key");
+    std::fs::write(&key, "wrong\n").unwrap();
+    let setting = open(&format!("elasticsearch://{address}?api_key_file={}", key.display()));
+    let (delivery, ()) = tokio::join!(setting.deliver(0..3), async {
+        setting.degrades("401").await;
+        assert!(!setting.degraded().unwrap().contains("wrong"));
+        std::fs::write(&key, "\n right \r\n").unwrap();
+    });
+    assert_eq!(delivery, (3, 0, 0));
+    shared.lock().unwrap().credentials = Some("Basic dTpwOnc=");
+    let setting = open(&format!("elasticsearch://u:p%3Aw@{address}"));
+    assert_eq!(setting.deliver(3..6).await, (3, 0, 0));
+    std::fs::write(&key, "two\nlines").unwrap();
+    let error = reopen(&format!("elasticsearch://a?api_key_file={}", key.display()), &setting.parts, &setting.metrics, directory.path())
+        .unwrap_err();
+    assert!(error.contains("line feed") && !error.contains("two"), "{error}");
+}
+
+#[tokio::test]
+async fn a_template_that_is_refused_stops_nothing() {
+    let (address, shared) = start().await;
+    shared.lock().unwrap().template_status = Some(403);
+    let setting = open(&format!("elasticsearch://{address}"));
+    assert_eq!(setting.deliver(0..3).await, (3, 0, 0));
+    assert_eq!(setting.deliver(3..6).await, (3, 0, 0));
+    assert_eq!(shared.lock().unwrap().templates.len(), 1, "it is asked once");
+    let setting = open(&format!("elasticsearch://{address}?manage_template=false"));
+    assert_eq!(setting.deliver(6..9).await, (3, 0, 0));
+    assert_eq!(shared.lock().unwrap().templates.len(), 1);
+}
+
+#[tokio::test]
+async fn a_sink_that_comes_later_gets_everything() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let setting = open(&format!("elasticsearch://{address}"));
+    let shared = Shared::default();
+    let (delivery, ()) = tokio::join!(setting.deliver(0..10), async {
+        setting.degrades("does not answer").await;
+        assert_eq!(setting.counter("skep_log_sink_up"), 0);
+        tokio::spawn(serve(TcpListener::bind(address).await.unwrap(), Arc::clone(&shared)));
+    });
+    assert_eq!((delivery, count(&shared)), ((10, 0, 0), 10));
+    assert_eq!(setting.degraded(), None);
+}
+
+#[tokio::test]
+async fn of_two_hosts_one_is_enough() {
+    let dead = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gone = dead.local_addr().unwrap();
+    drop(dead);
+    let (address, shared) = start().await;
+    let setting = open(&format!("elasticsearch://{gone},{address}"));
+    for number in 0..5 {
+        assert_eq!(setting.deliver(number * 10..number * 10 + 10).await, (10, 0, 0));
+    }
+    assert_eq!(count(&shared), 50);
+    assert_eq!(shared.lock().unwrap().conflicts, 0);
+    assert!(setting.degraded().unwrap().contains(&gone.to_string()), "the dead one is told");
+}
+
+#[tokio::test]
+async fn a_stop_ends_the_waiting_and_acknowledges_nothing() {
+    let (address, shared) = start().await;
+    let setting = open(&format!("elasticsearch://{address}"));
+    script(&shared, [Reply::Silence]);
+    let stop = CancellationToken::new();
+    let batch = batch(0..10);
+    let (delivery, ()) = tokio::join!(setting.sink.deliver(&batch, &stop), async {
+        while shared.lock().unwrap().requests == 0 {
+            tokio::task::yield_now().await;
+        }
+        stop.cancel();
+    });
+    assert_eq!(delivery, Delivery::Interrupted);
+    assert_eq!(setting.deliver(0..10).await, (0, 10, 0), "what was taken meanwhile is recognised");
+}
+
+/// Fifty batches through every fault: nothing is lost, nothing is there twice.
+#[tokio::test]
+async fn a_long_run_through_all_faults() {
+    let (address, shared) = start().await;
+    let setting = open(&format!("elasticsearch://{address},{address}?timeout=1s"));
+    let faults = [
+        Reply::Items(vec![201, 429]),
+        Reply::Cut,
+        Reply::Items(vec![201]),
+        Reply::Close,
+        Reply::Whole(503, ""),
+        Reply::Items(vec![503, 201, 201]),
+        Reply::Text("{"),
+        Reply::Items(vec![201]),
+    ];
+    script(&shared, faults.iter().cycle().take(60).cloned());
+    let mut sums = (0, 0);
+    for number in 0..50u32 {
+        let (taken, duplicates, refused) = setting.deliver(number * 20..number * 20 + 20).await;
+        assert_eq!(refused, 0);
+        sums = (sums.0 + taken, sums.1 + duplicates);
+    }
+    assert_eq!(sums.0 + sums.1, 1000);
+    let server = shared.lock().unwrap();
+    assert_eq!(server.taken.len(), 1000);
+    assert!(server.taken.iter().all(|(id, document)| document.contains(&format!("<{id}>"))));
+}
+
+/// What a real server says, 7.17 for one: the document is taken once, the template came first, times keep their nanoseconds.
+#[tokio::test]
+#[ignore = "asks a real Elasticsearch or OpenSearch at SKEP_TEST_ELASTICSEARCH=host:port"]
+async fn a_real_server() {
+    let address = std::env::var("SKEP_TEST_ELASTICSEARCH").unwrap();
+    let index = format!("skep-test-{:x}", super::retry::random());
+    for gzip in [true, false] {
+        let setting = open(&format!("elasticsearch://{address}?index={index}-{gzip}-%25Y&manage_template=true&gzip={gzip}"));
+        let batch_of = |numbers: std::ops::Range<u32>, document: &dyn Fn(u32) -> String| {
+            let mut batch = Batch::default();
+            for number in numbers {
+                let action = format!("{{\"create\":{{\"_index\":\"{index}-{gzip}-2026\",\"_id\":\"{number:06}\"}}}}\n");
+                batch.push(action.as_bytes(), format!("{}\n", document(number)).as_bytes());
+            }
+            batch
+        };
+        let good = |number| {
+            format!("{{\"@timestamp\":\"2026-11-20T08:00:00.123456789Z\",\"message\":\"line {number}\",\"log\":{{\"offset\":{number}}}}}")
+        };
+        let done = |taken, duplicates, refused| Delivery::Done { taken, duplicates, refused };
+        let stop = CancellationToken::new();
+        assert_eq!(setting.sink.deliver(&batch_of(0..1000, &good), &stop).await, done(1000, 0, 0));
+        assert_eq!(setting.sink.deliver(&batch_of(500..1500, &good), &stop).await, done(500, 500, 0));
+        let one_bad = |number| if number == 1501 { "{\"@timestamp\":\"no time\"}".to_owned() } else { good(number) };
+        assert_eq!(setting.sink.deliver(&batch_of(1500..1503, &one_bad), &stop).await, done(2, 0, 1));
+        let letters = setting.dead_letters();
+        assert_eq!((letters.len(), &letters[0]["document"]["@timestamp"]), (1, &"no time".into()));
+        let garbage = |number| if number == 1504 { "{\"@timestamp\":".to_owned() } else { good(number) };
+        assert_eq!(setting.sink.deliver(&batch_of(1503..1506, &garbage), &stop).await, done(2, 0, 1));
+        println!("{:#?}", setting.dead_letters());
+
+        let get = async |path: String| -> serde_json::Value {
+            let url = elasticsearch::http::Url::parse(&format!("http://{address}")).unwrap();
+            let pool = elasticsearch::http::transport::SingleNodeConnectionPool::new(url);
+            let transport = elasticsearch::http::transport::TransportBuilder::new(pool).disable_proxy().build().unwrap();
+            let (headers, method) = (elasticsearch::http::headers::HeaderMap::new(), elasticsearch::http::Method::Get);
+            transport.send::<Bytes, ()>(method, &path, headers, None, None, None).await.unwrap().json().await.unwrap()
+        };
+        let mapping = get(format!("{index}-{gzip}-2026/_mapping")).await;
+        let properties = &mapping[format!("{index}-{gzip}-2026")]["mappings"]["properties"];
+        assert_eq!(properties["@timestamp"]["type"], "date_nanos");
+        assert_eq!((&properties["message"]["type"], &properties["log"]["properties"]["offset"]["type"]), (&"text".into(), &"long".into()));
+        get(format!("{index}-{gzip}-2026/_refresh")).await;
+        assert_eq!(get(format!("{index}-{gzip}-2026/_count")).await["count"], 1504);
+    }
+}
