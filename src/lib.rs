@@ -1,6 +1,8 @@
 //! skep: one agent for every node of a Docker Swarm.
 
+pub mod app;
 pub mod cgroup;
+pub mod check;
 pub mod collect;
 pub mod config;
 pub mod containers;
@@ -12,3 +14,4 @@ pub mod logs;
 pub mod model;
 pub mod swarm;
 pub mod telemetry;
+pub mod watchdog;

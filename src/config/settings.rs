@@ -32,4 +32,15 @@ impl Settings {
     pub fn is_on(&self, name: &str) -> bool {
         self.one(name) == Some("true")
     }
+
+    /// The names whose values are others in `new`.
+    pub fn differing<'a>(&'a self, new: &'a Self) -> impl Iterator<Item = &'a str> {
+        let names: std::collections::BTreeSet<&str> = self.values.keys().chain(new.values.keys()).map(String::as_str).collect();
+        names.into_iter().filter(|name| self.values.get(*name) != new.values.get(*name))
+    }
+
+    /// All names with their values.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &[String])> {
+        self.values.iter().map(|(name, values)| (&**name, &**values))
+    }
 }

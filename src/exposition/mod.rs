@@ -1,5 +1,7 @@
 //! From collectors to bytes for Prometheus: the writer, and the scrape with its deadline and its single flight.
 
+pub mod scrape;
 pub mod text;
 
+pub use scrape::{Group, Scraper, Selection};
 pub use text::{Family, Writer};

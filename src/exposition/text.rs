@@ -38,6 +38,11 @@ impl Writer {
         self.family(name, Kind::Counter, help).sample(&[], value);
     }
 
+    /// Families that are in the format already, constant labels included.
+    pub fn encoded(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.text);
+    }
+
     /// What was written.
     #[must_use]
     pub fn text(&self) -> &[u8] {

@@ -1,8 +1,10 @@
-//! What a metric is made of: kinds, values and rendered label sets. No input or output, no async, no dependency.
+//! What a metric is made of: kinds, values, rendered label sets, and a container's id. No input or output, no async, no dependency.
 
+mod container_id;
 mod labels;
 mod value;
 
+pub use container_id::ContainerId;
 pub use labels::{LabelSet, escape_help, escape_label};
 pub use value::Value;
 

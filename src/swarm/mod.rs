@@ -1,1 +1,4 @@
 //! The Swarm: who this node is.
+
+pub mod identity;
+pub mod node;

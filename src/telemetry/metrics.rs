@@ -95,6 +95,11 @@ impl RouteMetrics {
         self.vecs.gaps.with_label_values(&[&*self.route, reason]).inc();
     }
 
+    /// A log file that could not be read; it is tried again.
+    pub fn read_error(&self) {
+        self.vecs.file_errors.with_label_values(&["read"]).inc();
+    }
+
     /// Records sent again, by the status that asked for it (`429`, `503`) or `connect`, `timeout`.
     pub fn retried(&self, code: &str, records: u64) {
         self.vecs.retries.with_label_values(&[&*self.route, code]).inc_by(records);
@@ -140,12 +145,13 @@ impl TableMetrics {
 }
 
 impl Metrics {
-    /// Registers all metrics.
+    /// Registers all metrics, with `constant`, a label's name and value, on every series.
     ///
     /// # Errors
     /// When two of them have one name, which a test rules out.
-    pub fn new() -> Result<Self, prometheus::Error> {
-        let registry = Registry::new();
+    pub fn new(constant: Option<(&str, &str)>) -> Result<Self, prometheus::Error> {
+        let labels = constant.map(|(name, value)| std::iter::once((name.to_owned(), value.to_owned())).collect());
+        let registry = Registry::new_custom(None, labels)?;
         let counter = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
             let family = IntCounterVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(family.clone()))?;
@@ -267,7 +273,7 @@ impl Metrics {
         TableMetrics { pinned_bytes: self.log.pinned_bytes.clone(), spool_bytes: self.log.spool_bytes.clone(), vecs: self.log.clone() }
     }
 
-    /// Everything in Prometheus' text format, without constant labels.
+    /// Everything in Prometheus' text format.
     ///
     /// # Errors
     /// When a family cannot be encoded; what was encoded until then is in `out`.
@@ -282,7 +288,7 @@ mod tests {
 
     #[test]
     fn every_metric_has_its_own_name() {
-        let metrics = Metrics::new().unwrap();
+        let metrics = Metrics::new(None).unwrap();
         metrics.route("es").gap("rotated_away");
         let mut text = Vec::new();
         metrics.encode(&mut text).unwrap();

@@ -1,1 +1,127 @@
-//! The file table: every container's log files, held open.
+//! The file table: one thread that knows every container's log files, opens what appears at once, and never waits for a sink.
+//!
+//! The engine rotates `<id>-json.log` to `.1`, `.2`, ... by renames, removes the oldest, and recycles inode numbers at once (measured on 20.10). So a file is
+//! recognised by its [`Fingerprint`](crate::logs::Fingerprint) over restarts, and by device and inode only while its descriptor is held. Consumers (routes)
+//! own positions; the table owns descriptors, the order of the files, and the [spool](crate::logs::spool).
+
+mod container;
+mod file;
+mod signal;
+
+pub use container::LoggedContainer;
+pub use file::LogFile;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use self::signal::{Bell, Kick};
+use crate::logs::ContainerId;
+use crate::telemetry::{Parts, TableMetrics};
+
+/// What the table works with.
+#[derive(Debug, Clone)]
+pub struct TableOptions {
+    /// The engine's `containers` directory, as this process reaches it.
+    pub containers_dir: PathBuf,
+    /// Where the spool lies; without it the descriptors of removed files stay open until they are acknowledged.
+    pub spool_dir: Option<PathBuf>,
+    /// Bound of the spool in bytes; without a spool directory, of what open descriptors keep of removed files.
+    pub spool_bytes: u64,
+    /// Whether inotify may be used; else directories are scanned.
+    pub inotify: bool,
+    /// The container that this process runs in: it and all tasks of its service are excluded.
+    pub own_container: Option<ContainerId>,
+    /// How many consumers there are; each goes by its index. With none, nothing is kept that leaves the disk.
+    pub consumers: usize,
+}
+
+/// The table. Cheap to ask; the thread behind it does the work.
+#[derive(Debug)]
+pub struct FileTable {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the thread and the handle have in common.
+#[derive(Debug)]
+pub(super) struct Shared {
+    containers: Mutex<Arc<Vec<Arc<LoggedContainer>>>>,
+    is_first_scan_done: AtomicBool,
+    is_stopped: AtomicBool,
+    beats: AtomicU64,
+    bells: Vec<Bell>,
+    kick: Arc<Kick>,
+}
+
+impl FileTable {
+    /// Starts the thread. A directory that is missing is no error: the part `logs.files` says so, and works as soon as it appears.
+    ///
+    /// # Errors
+    /// When the kernel gives no thread or no descriptor.
+    pub fn start(options: TableOptions, parts: &Parts, metrics: TableMetrics) -> io::Result<Arc<Self>> {
+        let shared = Arc::new(Shared {
+            containers: Mutex::default(),
+            is_first_scan_done: AtomicBool::new(false),
+            is_stopped: AtomicBool::new(false),
+            beats: AtomicU64::new(0),
+            bells: (0..options.consumers).map(|_| Bell::default()).collect(),
+            kick: Arc::new(Kick::new()?),
+        });
+        let _unfinished = (options, parts, metrics);
+        Ok(Arc::new(Self { shared, thread: Mutex::default() }))
+    }
+
+    /// All containers with logs to read, as they are now.
+    #[must_use]
+    pub fn containers(&self) -> Arc<Vec<Arc<LoggedContainer>>> {
+        Arc::clone(&self.shared.containers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether all directories have been seen once. Before that a container that is not there may yet come: nobody may conclude that it is gone.
+    #[must_use]
+    pub fn first_scan_done(&self) -> bool {
+        self.shared.is_first_scan_done.load(Ordering::Acquire)
+    }
+
+    /// Sleeps until something changed for this consumer or [`FileTable::wake`] was called, also if that was since the last sleep. False when `timeout` passed,
+    /// and for a consumer that does not exist.
+    pub fn wait(&self, consumer: usize, timeout: Duration) -> bool {
+        self.shared.bells.get(consumer).is_some_and(|bell| bell.wait(timeout))
+    }
+
+    /// Ends the sleep of a consumer, from another thread: a request has ended, the agent stops.
+    pub fn wake(&self, consumer: usize) {
+        if let Some(bell) = self.shared.bells.get(consumer) {
+            bell.ring();
+        }
+    }
+
+    /// Grows while the thread turns, at least once a second: for the watchdog.
+    #[must_use]
+    pub fn beats(&self) -> u64 {
+        self.shared.beats.load(Ordering::Relaxed)
+    }
+
+    /// Ends the thread, when what would vanish is in the spool. Consumers are woken; what was published stays readable.
+    pub fn stop(&self) {
+        self.shared.is_stopped.store(true, Ordering::Release);
+        self.shared.kick.kick();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the file table's thread had panicked");
+        }
+        self.shared.bells.iter().for_each(Bell::ring);
+    }
+}
+
+impl Drop for FileTable {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

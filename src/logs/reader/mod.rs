@@ -1,1 +1,3 @@
 //! Entries out of bytes.
+
+pub mod json_file;

@@ -1,0 +1,214 @@
+//! Wiring only: builds the parts, starts them, stops them in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::collect;
+use crate::config::{Config, Fault};
+use crate::containers::ContainersCollector;
+use crate::docker::api::{Engine, EngineInfo};
+use crate::docker::container::Labelling;
+use crate::docker::inventory::InventoryTask;
+use crate::exposition::{Group, Scraper};
+use crate::host::Reader;
+use crate::http::{self, Pages};
+use crate::logs::pipeline::Pipeline;
+use crate::swarm::node::NodeIdentity;
+use crate::telemetry::{Metrics, OwnCollector, Parts, log};
+use crate::watchdog::Watchdog;
+
+/// How long a start waits for the engine to tell who it is. Without an answer it goes on: the inventory is tried again for ever.
+const FIRST_ANSWER: Duration = Duration::from_secs(3);
+
+/// The sockets' runtime: two workers are plenty for an agent, on a node of any size.
+///
+/// # Errors
+/// When the system gives no threads.
+pub fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("socket").enable_all().build()
+}
+
+/// What was found at the start and decides names: the engine, if it answered, and this node.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// What the engine said of itself.
+    pub engine: Option<EngineInfo>,
+    /// Why it said nothing.
+    pub engine_fault: Option<String>,
+    /// Who this node is.
+    pub node: NodeIdentity,
+}
+
+impl Surroundings {
+    /// Asks the engine once, and decides who this node is.
+    ///
+    /// # Errors
+    /// When what was told of the node contradicts the engine.
+    pub async fn find(config: &Config) -> Result<Self, Fault> {
+        let asked = async {
+            let engine = Engine::connect(&config.docker.host).await.map_err(|error| error.to_string())?;
+            engine.info().await.map_err(|error| error.to_string())
+        };
+        let (engine, engine_fault) = match tokio::time::timeout(FIRST_ANSWER, asked).await {
+            Ok(Ok(info)) => (Some(info), None),
+            Ok(Err(why)) => (None, Some(why)),
+            Err(_) => (None, Some(format!("{} does not answer", config.docker.host))),
+        };
+        let mut reader = Reader::new(Arc::new(config.root.clone()));
+        let node = NodeIdentity::decide(config, engine.as_ref(), &mut reader).map_err(Fault)?;
+        Ok(Self { engine, engine_fault, node })
+    }
+}
+
+/// All collectors with their groups, in the order of the exposition.
+///
+/// # Errors
+/// One sentence for each flag that cannot be taken.
+pub fn collectors(config: &Config, node: &NodeIdentity) -> Result<Vec<(&'static str, Group, Box<dyn collect::Collector>)>, Fault> {
+    let mut settings = config.settings.clone();
+    // In a container the kernel's answer to uname is the container's name.
+    settings.set("node-name", vec![node.name.clone()]);
+    let built = collect::build(&settings).map_err(|faults| Fault(faults.join("; ")))?;
+    Ok(built.into_iter().map(|(name, collector)| (name, Group::Node, collector)).collect())
+}
+
+/// Works until a signal tells to stop. `reread` lays flags, environment and file over each other anew, for SIGHUP.
+///
+/// # Errors
+/// A [`Fault`] for what cannot work as it is configured. Nothing that may come back is one.
+pub async fn run(config: Config, reread: &(dyn Fn() -> Result<Config, Fault> + Send + Sync)) -> Result<(), Fault> {
+    let system = |error: std::io::Error| Fault(format!("the system refuses: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(system)?;
+    raise_descriptor_limit();
+
+    let parts = Parts::default();
+    let surroundings = Surroundings::find(&config).await?;
+    let node = surroundings.node.clone();
+    let constant = Arc::new(node.label(&config));
+    let label = config.host_label.as_deref().map(|name| (name, &*node.name));
+    let metrics = Metrics::new(label).map_err(|error| Fault(format!("skep's own metrics: {error}")))?;
+
+    let stop = CancellationToken::new();
+    let labelling = Labelling { allow: config.docker.label.clone(), ..Labelling::default() };
+    let (inventory_task, inventory) = InventoryTask::new(config.docker.host.clone(), labelling, &parts, metrics.clone());
+    let root = Arc::new(config.root.clone());
+    let mut all = collectors(&config, &node)?;
+    all.push(("containers", Group::Containers, Box::new(ContainersCollector::new(inventory.clone()))));
+    if config.web.own_metrics {
+        all.push(("skep", Group::Skep, Box::new(OwnCollector::new(metrics.clone(), parts.clone()))));
+    }
+    let scraper = Scraper::start(all, &root, &constant, metrics.clone(), &parts).map_err(system)?;
+
+    let listeners = http::bind(&config.web.listen).await.map_err(Fault)?;
+    let addresses: Vec<String> =
+        listeners.iter().filter_map(|listener| listener.local_addr().ok()).map(|address| address.to_string()).collect();
+    let pages = Arc::new(Pages {
+        scraper: Arc::clone(&scraper),
+        parts: parts.clone(),
+        node: node.clone(),
+        inventory: inventory.clone(),
+        metrics: metrics.clone(),
+        telemetry_path: config.web.telemetry_path.clone(),
+        scrape_timeout: config.scrape_timeout,
+        routes: config.logs.routes.iter().map(crate::config::RouteSpec::name).collect(),
+        places: Semaphore::new(config.web.max_requests),
+    });
+    let serving = tokio::spawn(http::serve(listeners, pages, stop.clone()));
+    let inventory_running = tokio::spawn(inventory_task.run(stop.clone()));
+    tokio::spawn({
+        let (listen, stop) = (config.web.listen.clone(), stop.clone());
+        async move {
+            if let Err(error) = http::health::answer(&listen, stop).await {
+                tracing::warn!("skep healthcheck will not be answered: {error}");
+            }
+        }
+    });
+
+    let watchdog = Watchdog::start(tokio::runtime::Handle::current()).map_err(system)?;
+    let pipeline = Pipeline::start(&config, &surroundings, inventory, &parts, &metrics, &watchdog)?;
+    announce(&config, &surroundings, &addresses);
+
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                pipeline.reload();
+                reload(&config, reread);
+            }
+        }
+    }
+    tracing::info!("stopping: what was read is still shipped");
+    // Logs first, while the pages still show how it goes; then the pages.
+    let grace = config.shutdown_timeout;
+    if tokio::task::spawn_blocking(move || pipeline.stop(grace)).await.is_err() {
+        tracing::error!("the logs' threads did not end as they should");
+    }
+    stop.cancel();
+    let ended = tokio::time::timeout(Duration::from_secs(3), async {
+        let pages = serving.await.is_ok();
+        inventory_running.await.is_ok() && pages
+    });
+    if ended.await.is_err() {
+        tracing::debug!("connections were cut at the end");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// One line that tells where the page and the metrics are, and one for each thing that cannot be read.
+fn announce(config: &Config, surroundings: &Surroundings, addresses: &[String]) {
+    let host = |address: &String| {
+        let port = address.rsplit_once(':').map_or("", |(_, port)| port);
+        let own = address.starts_with("[::]") || address.starts_with("0.0.0.0");
+        if own { format!("localhost:{port}") } else { address.clone() }
+    };
+    let places: Vec<String> = addresses
+        .iter()
+        .map(|address| format!("page http://{0}/ metrics http://{0}{1}", host(address), config.web.telemetry_path))
+        .collect();
+    let node = &surroundings.node;
+    tracing::info!(node = node.name, from = node.name_from, version = env!("CARGO_PKG_VERSION"), "skep works: {}", places.join(", "));
+    if surroundings.engine.is_none() && surroundings.engine_fault.is_some() {
+        tracing::info!("no engine answers, so no containers are shown for now");
+    }
+    if config.logs.routes.is_empty() {
+        tracing::info!("no route is given, so no logs are shipped; --route elasticsearch://host:9200 would do");
+    }
+}
+
+/// What can change without a restart, changes; of the rest it is said that it does not.
+fn reload(config: &Config, reread: &(dyn Fn() -> Result<Config, Fault> + Send + Sync)) {
+    let new = match reread() {
+        Ok(new) => new,
+        Err(why) => {
+            tracing::error!("SIGHUP: {why}; everything stays as it is");
+            return;
+        }
+    };
+    log::set_level(new.log.level);
+    let waiting: Vec<&str> = config.settings.differing(&new.settings).filter(|name| *name != "log.level").collect();
+    if waiting.is_empty() {
+        tracing::info!("SIGHUP: secrets, certificates and the log level were read again");
+    } else {
+        tracing::warn!("SIGHUP: secrets, certificates and the log level were read again; a restart is needed for {}", waiting.join(", "));
+    }
+}
+
+/// A descriptor is held for every log file; the soft limit of 1024 is raised to the hard one.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+            tracing::debug!("the limit of descriptors stays: {error}");
+        }
+    }
+}

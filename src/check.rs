@@ -1,0 +1,258 @@
+//! `skep check`: what can be read here, and which routes answer. `skep config`: what is in force.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::app::{self, Surroundings};
+use crate::config::{Adapter, Config, Fault, RouteSpec, Settings};
+use crate::exposition::Scraper;
+use crate::host::Reader;
+use crate::logs::pipeline;
+use crate::telemetry::{Metrics, Parts};
+
+const ROUTE_LIMIT: Duration = Duration::from_secs(5);
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    /// What.
+    pub subject: String,
+    /// How it is.
+    pub state: Verdict,
+    /// In a sentence: where it was found, or what is wrong and what would do.
+    pub detail: String,
+}
+
+/// How a thing is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It works.
+    Ok,
+    /// This machine has no such thing, and nobody asked for it.
+    Absent,
+    /// It was asked for and cannot work.
+    Failed,
+}
+
+/// Everything that was looked at.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    findings: Vec<Finding>,
+}
+
+impl Report {
+    /// Whether all that was asked for can work.
+    #[must_use]
+    pub fn works(&self) -> bool {
+        self.findings.iter().all(|finding| finding.state != Verdict::Failed)
+    }
+
+    /// A table for people, or JSON.
+    #[must_use]
+    pub fn render(&self, json: bool) -> String {
+        if json {
+            return serde_json::to_string_pretty(self).map_or_else(|_| String::new(), |text| text + "\n");
+        }
+        let width = self.findings.iter().map(|finding| finding.subject.len()).max().unwrap_or(0);
+        let mut table = String::new();
+        for finding in &self.findings {
+            let state = match finding.state {
+                Verdict::Ok => "ok",
+                Verdict::Absent => "absent",
+                Verdict::Failed => "FAILED",
+            };
+            let written = writeln!(table, "{:width$}  {state:6}  {}", finding.subject, finding.detail);
+            debug_assert!(written.is_ok(), "writing to a String");
+        }
+        table
+    }
+
+    fn add(&mut self, subject: &str, state: Verdict, detail: impl Into<String>) {
+        self.findings.push(Finding { subject: subject.to_owned(), state, detail: detail.into() });
+    }
+}
+
+/// Looks at everything.
+///
+/// # Errors
+/// A [`Fault`] for settings that contradict what is found.
+pub async fn run(config: &Config) -> Result<Report, Fault> {
+    let mut report = Report { findings: Vec::new() };
+    let surroundings = Surroundings::find(config).await?;
+    let node = &surroundings.node;
+    report.add("node name", Verdict::Ok, format!("{} (from {})", node.name, node.name_from));
+    match (&node.id, &node.id_from) {
+        (Some(id), Some(from)) => report.add("node id", Verdict::Ok, format!("{id} (from {from})")),
+        _ => report.add("node id", Verdict::Absent, "this node is in no Swarm, as far as can be told"),
+    }
+    trees(config, &mut report);
+    let asked_for = config.settings.one("docker.host").is_some() || !config.logs.routes.is_empty();
+    match (&surroundings.engine, &surroundings.engine_fault) {
+        (Some(engine), _) => {
+            report.add(
+                "engine",
+                Verdict::Ok,
+                format!("{} at {}, data in {}", engine.server_version, config.docker.host, engine.docker_root_dir.display()),
+            );
+            for (is_on, what) in [
+                (engine.has_userns(), "user namespaces are remapped"),
+                (engine.has_selinux(), "SELinux is on"),
+                (engine.is_rootless(), "it is rootless"),
+            ] {
+                if is_on {
+                    report.add("engine", Verdict::Ok, format!("{what}: files of containers may not be readable, see below"));
+                }
+            }
+        }
+        (None, why) => {
+            let state = if asked_for { Verdict::Failed } else { Verdict::Absent };
+            report.add("engine", state, why.clone().unwrap_or_default());
+        }
+    }
+    collectors(config, &surroundings, &mut report).await?;
+    logs(config, &surroundings, &mut report).await;
+    Ok(report)
+}
+
+fn trees(config: &Config, report: &mut Report) {
+    let mut reader = Reader::new(Arc::new(config.root.clone()));
+    match reader.proc("stat").map(|_| ()) {
+        Ok(()) => report.add("procfs", Verdict::Ok, config.root.proc.display().to_string()),
+        Err(error) => {
+            report.add("procfs", Verdict::Failed, format!("{error}; mount the host's /proc at /host/proc, or tell it by --path.procfs"))
+        }
+    }
+    match reader.net("dev").map(|(source, _)| source) {
+        Ok(crate::host::NetSource::Host) => report.add("host network", Verdict::Ok, "the host's own, read from 1/net"),
+        Ok(crate::host::NetSource::Own) => {
+            report.add(
+                "host network",
+                Verdict::Failed,
+                "only this process' own network namespace can be read: 1/net below procfs is closed (hidepid, or a user namespace)",
+            );
+        }
+        Err(error) => report.add("host network", Verdict::Failed, error.to_string()),
+    }
+    for (name, path, flag) in [("sysfs", &config.root.sys, "--path.sysfs"), ("root file system", &config.root.rootfs, "--path.rootfs")] {
+        match std::fs::read_dir(path) {
+            Ok(_) => report.add(name, Verdict::Ok, path.display().to_string()),
+            Err(error) => report.add(name, Verdict::Failed, format!("{}: {error}; {flag} tells where it is", path.display())),
+        }
+    }
+}
+
+async fn collectors(config: &Config, surroundings: &Surroundings, report: &mut Report) -> Result<(), Fault> {
+    let parts = Parts::default();
+    let metrics = Metrics::new(None).map_err(|error| Fault(error.to_string()))?;
+    let all = app::collectors(config, &surroundings.node)?;
+    let constant = Arc::new(crate::model::LabelSet::new());
+    let scraper =
+        Scraper::start(all, &Arc::new(config.root.clone()), &constant, metrics, &parts).map_err(|error| Fault(error.to_string()))?;
+    let answer = scraper.scrape(scraper.select(|_, _| true), config.scrape_timeout).await;
+    let text = String::from_utf8_lossy(&answer);
+    let says = |family: &str, name: &str| text.contains(&format!("{family}{{collector=\"{name}\"}} 1\n"));
+    for (name, _) in scraper.collectors() {
+        let (state, detail) = match (says("node_scrape_collector_success", name), says("node_scrape_collector_present", name)) {
+            (true, true) => (Verdict::Ok, String::new()),
+            (true, false) => (Verdict::Absent, "this machine or its kernel has no such thing".to_owned()),
+            (false, _) => (Verdict::Failed, scraper.trouble(name).unwrap_or_else(|| "it did not end in time".to_owned())),
+        };
+        report.add(&format!("collector {name}"), state, detail);
+    }
+    Ok(())
+}
+
+async fn logs(config: &Config, surroundings: &Surroundings, report: &mut Report) {
+    if config.logs.routes.is_empty() {
+        report.add("logs", Verdict::Absent, "no route is given: logs are not shipped");
+        return;
+    }
+    match pipeline::containers_dir(config, surroundings) {
+        Some(directory) => match std::fs::read_dir(&directory) {
+            Ok(found) => report.add("log files", Verdict::Ok, format!("{}: {} containers", directory.display(), found.count())),
+            Err(error) => report.add(
+                "log files",
+                Verdict::Failed,
+                format!("{}: {error}; mount the host's / at /host/root, or tell it by --docker.containers-dir", directory.display()),
+            ),
+        },
+        None => report.add(
+            "log files",
+            Verdict::Failed,
+            "no engine answers and its data is not at the usual place; --docker.containers-dir tells it",
+        ),
+    }
+    let state = &config.logs.state_dir;
+    let written = std::fs::create_dir_all(state).and_then(|()| {
+        let probe = state.join("check");
+        std::fs::write(&probe, b"ok\n").and_then(|()| std::fs::remove_file(&probe))
+    });
+    match written {
+        Ok(()) => report.add("state directory", Verdict::Ok, state.display().to_string()),
+        Err(error) => report.add("state directory", Verdict::Failed, format!("{}: {error}; --state-dir names another", state.display())),
+    }
+    for route in &config.logs.routes {
+        let (state, detail) = probe(route).await;
+        report.add(&format!("route {}", route.name()), state, detail);
+    }
+}
+
+async fn probe(route: &RouteSpec) -> (Verdict, String) {
+    match &route.adapter {
+        Adapter::Stdout => (Verdict::Ok, "standard output".to_owned()),
+        Adapter::File(of) => match std::fs::create_dir_all(&of.directory) {
+            Ok(()) => (Verdict::Ok, of.directory.display().to_string()),
+            Err(error) => (Verdict::Failed, format!("{}: {error}", of.directory.display())),
+        },
+        Adapter::Elasticsearch(of) => {
+            let mut troubles = Vec::new();
+            for host in &of.hosts {
+                let asked = tokio::time::timeout(ROUTE_LIMIT, tokio::net::TcpStream::connect((host.name.as_str(), host.port))).await;
+                match asked {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) => troubles.push(format!("{host}: {error}")),
+                    Err(_) => troubles.push(format!("{host}: no answer within {} s", ROUTE_LIMIT.as_secs())),
+                }
+            }
+            match (troubles.is_empty(), troubles.len() < of.hosts.len()) {
+                (true, _) => (Verdict::Ok, format!("{} takes connections", of.hosts_text())),
+                (false, true) => (Verdict::Ok, format!("works, but {}", troubles.join("; "))),
+                (false, false) => (Verdict::Failed, troubles.join("; ")),
+            }
+        }
+    }
+}
+
+/// The effective configuration: a line for each setting, or JSON. Secrets of routes are masked.
+#[must_use]
+pub fn effective(settings: &Settings, json: bool) -> String {
+    let shown = |name: &str, values: &[String]| -> Vec<String> {
+        if name != "route" {
+            return values.to_vec();
+        }
+        values.iter().map(|text| RouteSpec::parse(text).map_or_else(|why| why, |route| route.to_string())).collect()
+    };
+    if json {
+        let map: serde_json::Map<String, serde_json::Value> = settings
+            .all()
+            .map(|(name, values)| {
+                let values = shown(name, values);
+                let value = if let [one] = values.as_slice() { serde_json::json!(one) } else { serde_json::json!(values) };
+                (name.to_owned(), value)
+            })
+            .collect();
+        return format!("{:#}\n", serde_json::Value::Object(map));
+    }
+    let mut text = String::new();
+    for (name, values) in settings.all() {
+        for value in shown(name, values) {
+            let written = writeln!(text, "{name} = {value}");
+            debug_assert!(written.is_ok(), "writing to a String");
+        }
+    }
+    text
+}

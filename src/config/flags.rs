@@ -1,0 +1,82 @@
+//! The agent's own flags. A collector's stand beside the collector.
+
+use super::flag::FlagKind::{Many, One, Secret, Switch};
+use super::{Flag, FlagKind};
+
+/// Flags of the whole agent, in the order in which `--help` shows them.
+pub static GENERAL: &[Flag] = &[
+    Flag::new(
+        "config",
+        One("FILE"),
+        None,
+        "TOML file of settings: one flat table, each key quoted and named as its flag; routes as [[route]].",
+    ),
+    Flag::new(
+        "host-label",
+        One("NAME"),
+        Some("host"),
+        "Constant label on every series; its value is the node's name. Empty switches it off.",
+    ),
+    Flag::new("node-name", One("NAME"), None, "The node's name [default: $NODE_NAME, else the engine's, else the host's /etc/hostname]."),
+    Flag::new("node-id", One("ID"), None, "The node's id in the Swarm [default: $NODE_ID, else the engine's]."),
+    Flag::new("path.procfs", One("DIR"), None, "procfs of the host [default: /host/proc or /rootfs/proc where mounted, else /proc]."),
+    Flag::new("path.sysfs", One("DIR"), None, "sysfs of the host [default: /host/sys or /rootfs/sys where mounted, else /sys]."),
+    Flag::new("path.rootfs", One("DIR"), None, "Root file system of the host [default: /host/root or /rootfs where mounted, else /]."),
+    Flag::new("path.udev.data", One("DIR"), None, "udev's data of the host [default: run/udev/data below the root file system]."),
+    Flag::new("docker.host", One("URI"), None, "The engine: unix:// or tcp:// [default: $DOCKER_HOST, else unix:///var/run/docker.sock]."),
+    Flag::new(
+        "docker.containers-dir",
+        One("DIR"),
+        None,
+        "Where the engine keeps its containers' log files [default: containers below its data root].",
+    ),
+    Flag::new(
+        "containers.label",
+        One("REGEX"),
+        None,
+        "Further container labels that become metric labels, beside those of Swarm and stacks.",
+    ),
+    Flag::new("state-dir", One("DIR"), Some("/var/lib/skep"), "Where cursors, spool and dead letters are kept."),
+    Flag::new(
+        "route",
+        Many("ROUTE"),
+        None,
+        "Where logs go: adapter://host[:port][,host...][?option=value&...]; repeatable, also as arguments without --route.",
+    ),
+    Flag::new("logs.backfill", One("WHAT"), Some("auto"), "What a first start does with lines written before it: all, none or auto."),
+    Flag::new("logs.spool-bytes", One("SIZE"), Some("1GiB"), "What may be kept on disk of lines whose file is going."),
+    Flag::new("logs.max-record-bytes", One("SIZE"), Some("256KiB"), "A longer record is cut, tagged and counted."),
+    Flag::new("logs.inotify", Switch, Some("true"), "Be woken by inotify; off: look at the log files by time."),
+    Flag::new("logs.label", One("REGEX"), None, "Container labels that become labels.* of records."),
+    Flag::new("web.listen-address", Many("ADDRESS"), Some(":7537"), "Where the pages are served; repeatable."),
+    Flag::new("web.telemetry-path", One("PATH"), Some("/metrics"), "Where the metrics are served."),
+    Flag::new("web.max-requests", One("NUMBER"), Some("40"), "Requests answered at one time; one more is answered with 503."),
+    Flag::new("web.disable-exporter-metrics", Switch, Some("false"), "Leave out skep's own metrics."),
+    Flag::new(
+        "scrape.timeout",
+        One("DURATION"),
+        Some("8s"),
+        "When a scrape answers with what it has; a shorter limit that Prometheus tells wins.",
+    ),
+    Flag::new("shutdown.timeout", One("DURATION"), Some("25s"), "How long SIGTERM waits for the sinks to take what was read."),
+    Flag::new("log.level", One("LEVEL"), Some("info"), "error, warn, info or debug."),
+    Flag::new("log.format", One("FORMAT"), Some("logfmt"), "logfmt or json."),
+    Flag::new("json", Switch, Some("false"), "check, config: print JSON."),
+    Flag::new("collector.disable-defaults", Switch, Some("false"), "Run only the collectors that are switched on by name."),
+];
+
+/// Every flag: the agent's own and those of its collectors.
+pub fn all() -> impl Iterator<Item = Flag> {
+    GENERAL.iter().copied().chain(crate::collect::flags())
+}
+
+impl FlagKind {
+    /// What stands behind the flag in `--help`.
+    #[must_use]
+    pub const fn value_name(self) -> Option<&'static str> {
+        match self {
+            Switch => None,
+            One(name) | Many(name) | Secret(name) => Some(name),
+        }
+    }
+}

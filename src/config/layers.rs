@@ -1,0 +1,185 @@
+//! Flag, environment, file and default, laid over each other into [`Settings`].
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::{Fault, Flag, FlagKind, Settings, flags, route};
+
+/// What a process is given by its surroundings: its environment and the files that it names. A test brings its own.
+pub trait Surroundings {
+    /// The value of an environment variable.
+    fn variable(&self, name: &str) -> Option<String>;
+    /// The content of a file.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn file(&self, path: &Path) -> std::io::Result<String>;
+}
+
+/// The process' own surroundings.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Process;
+
+impl Surroundings for Process {
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn file(&self, path: &Path) -> std::io::Result<String> {
+        std::fs::read_to_string(path)
+    }
+}
+
+/// The environment variable of a flag: `web.listen-address` is `SKEP_WEB_LISTEN_ADDRESS`.
+#[must_use]
+pub fn variable_of(flag: &str) -> String {
+    let mut name = String::from("SKEP_");
+    name.extend(flag.chars().map(|character| if matches!(character, '.' | '-') { '_' } else { character.to_ascii_uppercase() }));
+    name
+}
+
+/// Lays the given values over the environment, the file and the defaults.
+///
+/// # Errors
+/// A [`Fault`] for the first value that cannot be taken, with its source.
+pub fn merge(given: &[(String, Vec<String>)], surroundings: &dyn Surroundings) -> Result<Settings, Fault> {
+    let given: BTreeMap<&str, &Vec<String>> = given.iter().map(|(name, values)| (&**name, values)).collect();
+    let path = given.get("config").and_then(|values| values.last()).cloned().or_else(|| surroundings.variable("SKEP_CONFIG"));
+    let mut file = match path.as_deref().filter(|path| !path.is_empty()) {
+        Some(path) => read_file(path, surroundings)?,
+        None => BTreeMap::new(),
+    };
+    let mut settings = Settings::default();
+    for flag in flags::all() {
+        let from_file = take(&mut file, &flag);
+        let values = if let Some(values) = given.get(flag.name) {
+            (*values).clone()
+        } else if let Some(text) = from_environment(&flag, surroundings)? {
+            text
+        } else if let Some(values) = from_file {
+            values
+        } else if let Some(default) = flag.default {
+            vec![default.to_owned()]
+        } else {
+            continue;
+        };
+        if flag.kind == FlagKind::Switch && !matches!(values.last().map(String::as_str), Some("true" | "false")) {
+            return Err(Fault(format!("{}: '{}' is neither true nor false", flag.name, values.join(","))));
+        }
+        settings.set(flag.name, values);
+    }
+    if let Some(unknown) = file.keys().next() {
+        return Err(Fault(format!(
+            "{}: the key \"{unknown}\" is not a setting of skep; keys are quoted and named as the flags that skep --help lists",
+            path.unwrap_or_default()
+        )));
+    }
+    well_known(&mut settings, &given, surroundings);
+    Ok(settings)
+}
+
+/// Variables that others set: the stack's, Docker's and logspout's. skep's own come first.
+fn well_known(settings: &mut Settings, given: &BTreeMap<&str, &Vec<String>>, surroundings: &dyn Surroundings) {
+    for (name, variable) in [("node-name", "NODE_NAME"), ("node-id", "NODE_ID"), ("docker.host", "DOCKER_HOST"), ("route", "ROUTE_URIS")] {
+        if settings.many(name).is_empty() && !given.contains_key(name) {
+            if let Some(value) = surroundings.variable(variable).filter(|value| !value.is_empty()) {
+                let values = if name == "route" { route::split_list(&value).into_iter().map(str::to_owned).collect() } else { vec![value] };
+                settings.set(name, values);
+            }
+        }
+    }
+}
+
+fn from_environment(flag: &Flag, surroundings: &dyn Surroundings) -> Result<Option<Vec<String>>, Fault> {
+    let mut names = vec![variable_of(flag.name)];
+    if flag.name == "route" {
+        names.push("SKEP_ROUTES".to_owned());
+    }
+    for name in names {
+        if let FlagKind::Secret(_) = flag.kind {
+            if let Some(path) = surroundings.variable(&format!("{name}_FILE")).filter(|path| !path.is_empty()) {
+                let text = surroundings.file(Path::new(&path)).map_err(|error| Fault(format!("{name}_FILE: {path}: {error}")))?;
+                return Ok(Some(vec![text.trim_end_matches(['\n', '\r']).to_owned()]));
+            }
+        }
+        let Some(value) = surroundings.variable(&name) else { continue };
+        return Ok(Some(match flag.kind {
+            FlagKind::Many(_) if flag.name == "route" => route::split_list(&value).into_iter().map(str::to_owned).collect(),
+            FlagKind::Many(_) => value.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect(),
+            // A stack file cannot leave a variable out, only empty: for a switch that says nothing.
+            FlagKind::Switch if value.is_empty() => continue,
+            _ => vec![value],
+        }));
+    }
+    Ok(None)
+}
+
+fn take(file: &mut BTreeMap<String, Vec<String>>, flag: &Flag) -> Option<Vec<String>> {
+    let mut found = file.remove(flag.name);
+    for alias in flag.aliases {
+        found = found.or(file.remove(*alias));
+    }
+    found
+}
+
+fn read_file(path: &str, surroundings: &dyn Surroundings) -> Result<BTreeMap<String, Vec<String>>, Fault> {
+    let text = surroundings.file(Path::new(path)).map_err(|error| Fault(format!("{path}: {error}; --config names a TOML file")))?;
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(0, |span| text.get(..span.start).map_or(0, |before| before.lines().count()));
+        Fault(format!("{path}: line {line}: {}", error.message().lines().next().unwrap_or("this is not TOML")))
+    })?;
+    let mut values = BTreeMap::new();
+    for (key, value) in table {
+        if key == "route" {
+            if let toml::Value::Array(items) = &value {
+                values.insert(key, items.iter().map(|item| route_of(path, item)).collect::<Result<_, _>>()?);
+                continue;
+            }
+        }
+        let scalars = match value {
+            toml::Value::Array(items) => items.iter().map(|item| scalar(path, &key, item)).collect::<Result<_, _>>()?,
+            toml::Value::Table(_) => {
+                return Err(Fault(format!(
+                    "{path}: the key {key} is a table; a name with dots stands in quotes, as in \"collector.cpu\" = true"
+                )));
+            }
+            other => vec![scalar(path, &key, &other)?],
+        };
+        values.insert(key, scalars);
+    }
+    Ok(values)
+}
+
+fn scalar(path: &str, key: &str, value: &toml::Value) -> Result<String, Fault> {
+    match value {
+        toml::Value::String(text) => Ok(text.clone()),
+        toml::Value::Integer(number) => Ok(number.to_string()),
+        toml::Value::Float(number) => Ok(number.to_string()),
+        toml::Value::Boolean(flag) => Ok(flag.to_string()),
+        other => Err(Fault(format!("{path}: \"{key}\" is a {}, where a string, a number or true or false would do", other.type_str()))),
+    }
+}
+
+/// `[[route]]` with `uri = "..."` and its options as further keys; or a plain string.
+fn route_of(path: &str, item: &toml::Value) -> Result<String, Fault> {
+    let toml::Value::Table(table) = item else { return scalar(path, "route", item) };
+    let Some(toml::Value::String(uri)) = table.get("uri") else {
+        return Err(Fault(format!(
+            "{path}: a [[route]] has no uri; it takes uri = \"elasticsearch://host:9200\" and options as further keys"
+        )));
+    };
+    let mut text = uri.clone();
+    for (key, value) in table.iter().filter(|(key, _)| *key != "uri") {
+        text.push(if text.contains('?') { '&' } else { '?' });
+        text.push_str(key);
+        text.push('=');
+        for byte in scalar(path, key, value)?.bytes() {
+            if byte.is_ascii_alphanumeric() || b"-._~/:".contains(&byte) {
+                text.push(byte.into());
+            } else {
+                text.push_str(&format!("%{byte:02X}"));
+            }
+        }
+    }
+    Ok(text)
+}

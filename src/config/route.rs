@@ -1,0 +1,549 @@
+//! A route as a user writes it: `adapter://host[:port][,host...][/path][?option=value&...]`.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The index where none is asked for: dated by the record's own time in UTC, so that a resend finds its first copy whenever it comes.
+const DEFAULT_INDEX: &str = "docker-logs-%Y.%m.%d";
+const DEFAULT_PORT: u16 = 9200;
+const COMMON: [&str; 6] = ["name", "schema", "when_full", "flush", "batch_bytes", "batch_records"];
+const ELASTICSEARCH: [&str; 8] = ["index", "manage_template", "user", "password_file", "api_key_file", "ca_file", "gzip", "timeout"];
+const FILE: [&str; 3] = ["max_bytes", "max_age", "keep"];
+/// Adapters and options that the interface names and that are not there yet.
+const LATER_ADAPTERS: [&str; 13] = [
+    "lumberjack",
+    "lumberjack+tls",
+    "logstash+http",
+    "logstash+https",
+    "syslog",
+    "syslog+tcp",
+    "syslog+tls",
+    "json+tcp",
+    "json+tls",
+    "logstash+tcp",
+    "raw+udp",
+    "raw+tcp",
+    "raw+tls",
+];
+const LATER_OPTIONS: [&str; 9] = [
+    "workers",
+    "data_stream",
+    "dead_letter",
+    "filter.name",
+    "filter.id",
+    "filter.labels",
+    "filter.sources",
+    "filter.service",
+    "filter.stack",
+];
+
+/// One route: where records go, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteSpec {
+    /// `name=`, where it was given; [`RouteSpec::name`] always has one.
+    pub given_name: Option<String>,
+    /// Where to.
+    pub adapter: Adapter,
+    /// How long a record may wait for others before its batch is sent.
+    pub flush: Duration,
+    /// Bytes at which a batch is sent.
+    pub batch_bytes: usize,
+    /// Records at which a batch is sent.
+    pub batch_records: usize,
+}
+
+/// Where a route's records go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Adapter {
+    /// `stdout:`, NDJSON.
+    Stdout,
+    /// `file:///dir`, NDJSON.
+    File(FileSpec),
+    /// `elasticsearch://` and `elasticsearch+https://`; OpenSearch as well.
+    Elasticsearch(Box<ElasticsearchSpec>),
+}
+
+/// `file:///dir`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSpec {
+    /// The directory, absolute.
+    pub directory: PathBuf,
+    /// Bytes at which a new file is begun.
+    pub max_bytes: u64,
+    /// Age at which a new file is begun.
+    pub max_age: Option<Duration>,
+    /// How many full files are kept; at least one.
+    pub keep: u32,
+}
+
+/// `elasticsearch://`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ElasticsearchSpec {
+    /// Whether it is `elasticsearch+https://`.
+    pub tls: bool,
+    /// The hosts; at least one.
+    pub hosts: Vec<Host>,
+    /// The path before `/_bulk`, without a slash at its end: empty, or `/es`.
+    pub path: String,
+    /// The pattern of the index's name, with `%Y`, `%m` and `%d` of the record's time.
+    pub index: String,
+    /// Whether the index template is put before the first request.
+    pub manage_template: bool,
+    /// The user for basic authentication.
+    pub user: Option<String>,
+    /// A password that stood in the route itself.
+    pub password: Option<Secret>,
+    /// The file that the password is read from.
+    pub password_file: Option<PathBuf>,
+    /// The file that an API key (`base64(id:key)`) is read from.
+    pub api_key_file: Option<PathBuf>,
+    /// PEM certificates of authorities that are trusted beside the public ones.
+    pub ca_file: Option<PathBuf>,
+    /// Whether requests are compressed.
+    pub gzip: bool,
+    /// How long a request may take, its answer included.
+    pub timeout: Duration,
+}
+
+/// A host and its port. Displays as it is written in a URL: an IPv6 address in brackets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// A name or an address, an IPv6 address without brackets.
+    pub name: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// A value that is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl RouteSpec {
+    /// Reads a route.
+    ///
+    /// # Errors
+    /// A sentence: what was given (without a secret), why it is refused, what would do.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let route = Parser::new(text)?;
+        route.parse()
+    }
+
+    /// The route's name, by which its cursors and numbers go: `name=`, or else adapter, hosts and index, or directory. Never a credential.
+    #[must_use]
+    pub fn name(&self) -> String {
+        if let Some(name) = &self.given_name {
+            return name.clone();
+        }
+        match &self.adapter {
+            Adapter::Stdout => "stdout".to_owned(),
+            Adapter::File(of) => format!("file:{}", of.directory.display()),
+            Adapter::Elasticsearch(of) => format!("{}://{}{}/{}", of.scheme(), of.hosts_text(), of.path, of.index),
+        }
+    }
+}
+
+/// Splits a list of routes at commas, but only at a comma before the next `scheme:`, for hosts are lists too. Blanks around a route and empty parts are
+/// not part of one.
+#[must_use]
+pub fn split_list(text: &str) -> Vec<&str> {
+    let mut routes = Vec::new();
+    let mut rest = text;
+    let mut searched = 0;
+    while let Some(at) = memchr::memchr(b',', rest.as_bytes().get(searched..).unwrap_or_default()) {
+        let comma = searched + at;
+        let (before, behind) = (rest.get(..comma).unwrap_or_default(), rest.get(comma + 1..).unwrap_or_default());
+        if starts_with_scheme(behind.trim_start()) {
+            routes.push(before);
+            rest = behind;
+            searched = 0;
+        } else {
+            searched = comma + 1;
+        }
+    }
+    routes.push(rest);
+    routes.into_iter().map(|route| route.trim().trim_end_matches(',').trim_end()).filter(|route| !route.is_empty()).collect()
+}
+
+/// Whether `text` begins as a route does: `word://` or `stdout:`. `host:9200` does not.
+fn starts_with_scheme(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once(':') else { return false };
+    let word = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
+    word && (rest.starts_with("//") || scheme == "stdout")
+}
+
+impl ElasticsearchSpec {
+    /// `elasticsearch` or `elasticsearch+https`.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.tls { "elasticsearch+https" } else { "elasticsearch" }
+    }
+
+    /// The hosts as they stand in the route: `a:9200,b:9200`.
+    #[must_use]
+    pub fn hosts_text(&self) -> String {
+        self.hosts.iter().map(Host::to_string).collect::<Vec<_>>().join(",")
+    }
+}
+
+impl Secret {
+    /// Wraps a value.
+    #[must_use]
+    pub fn new(value: String) -> Self {
+        Self(value)
+    }
+
+    /// The value, for the request that needs it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.name.contains(':') { write!(f, "[{}]:{}", self.name, self.port) } else { write!(f, "{}:{}", self.name, self.port) }
+    }
+}
+
+/// The route as it would be given, every option that is not the default spelled out. A password in it reads `***`.
+impl fmt::Display for RouteSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut options: Vec<(&str, String)> = Vec::new();
+        if let Some(name) = &self.given_name {
+            options.push(("name", name.clone()));
+        }
+        match &self.adapter {
+            Adapter::Stdout => f.write_str("stdout:")?,
+            Adapter::File(of) => {
+                write!(f, "file://{}", encode(&of.directory.to_string_lossy(), "/"))?;
+                options.push(("max_bytes", of.max_bytes.to_string()));
+                if let Some(age) = of.max_age {
+                    options.push(("max_age", duration_text(age)));
+                }
+                options.push(("keep", of.keep.to_string()));
+            }
+            Adapter::Elasticsearch(of) => {
+                write!(f, "{}://", of.scheme())?;
+                if let (Some(user), Some(_)) = (&of.user, &of.password) {
+                    write!(f, "{}:***@", encode(user, ""))?;
+                }
+                write!(f, "{}{}", of.hosts_text(), encode(&of.path, "/"))?;
+                options.push(("index", of.index.clone()));
+                options.push(("manage_template", of.manage_template.to_string()));
+                if let (Some(user), None) = (&of.user, &of.password) {
+                    options.push(("user", user.clone()));
+                }
+                let files = [("password_file", &of.password_file), ("api_key_file", &of.api_key_file), ("ca_file", &of.ca_file)];
+                for (key, file) in files {
+                    options.extend(file.iter().map(|file| (key, file.to_string_lossy().into_owned())));
+                }
+                options.push(("gzip", of.gzip.to_string()));
+                options.push(("timeout", duration_text(of.timeout)));
+            }
+        }
+        options.push(("flush", duration_text(self.flush)));
+        options.push(("batch_bytes", self.batch_bytes.to_string()));
+        options.push(("batch_records", self.batch_records.to_string()));
+        for (number, (key, value)) in options.iter().enumerate() {
+            write!(f, "{}{key}={}", if number == 0 { '?' } else { '&' }, encode(value, "/:,"))?;
+        }
+        Ok(())
+    }
+}
+
+/// A route under way from text: its scheme, what stands before the `?`, and its options.
+struct Parser<'a> {
+    scheme: &'a str,
+    body: &'a str,
+    options: Vec<(String, String)>,
+}
+
+impl<'a> Parser<'a> {
+    fn new(text: &'a str) -> Result<Self, String> {
+        let text = text.trim();
+        let Some((scheme, rest)) = text.split_once(':') else {
+            return Err("a route begins with its adapter, as in elasticsearch://host:9200, file:///dir or stdout:".to_owned());
+        };
+        let (body, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let mut options = Vec::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (key, value) = (decode(key)?, decode(value)?);
+            if options.iter().any(|(known, _)| *known == key) {
+                return Err(format!("option {key} is given twice; once would do"));
+            }
+            options.push((key, value));
+        }
+        Ok(Self { scheme, body, options })
+    }
+
+    fn parse(mut self) -> Result<RouteSpec, String> {
+        let given_name = self.take("name");
+        if given_name.as_deref().is_some_and(|name| name.is_empty() || name.chars().any(char::is_control)) {
+            return Err("name= is empty or has a control character in it; a word would do".to_owned());
+        }
+        self.only("when_full", "block", "drop_oldest is not there yet")?;
+        self.only("schema", "ecs", "schema=logstash is not there yet")?;
+        let flush = self.duration("flush", Duration::from_secs(1))?;
+        let batch_bytes = usize::try_from(self.size("batch_bytes", 4 << 20)?).unwrap_or(usize::MAX);
+        let batch_records = usize::try_from(self.number("batch_records", 5000)?).unwrap_or(usize::MAX);
+        if !(4096..=64 << 20).contains(&batch_bytes) || !(1..=100_000).contains(&batch_records) {
+            return Err("batch_bytes takes 4KiB to 64MiB, batch_records 1 to 100000".to_owned());
+        }
+        let (adapter, known): (Adapter, &[&str]) = match self.scheme {
+            "stdout" => (self.stdout()?, &[]),
+            "file" => (Adapter::File(self.file()?), &FILE),
+            "elasticsearch" | "elasticsearch+https" => (Adapter::Elasticsearch(Box::new(self.elasticsearch()?)), &ELASTICSEARCH),
+            later if LATER_ADAPTERS.contains(&later) => {
+                return Err(format!(
+                    "the adapter {later} is not there yet; elasticsearch://, elasticsearch+https://, file:// and stdout: are"
+                ));
+            }
+            _ => {
+                return Err("the adapter is not known; elasticsearch://, elasticsearch+https://, file:// and stdout: are".to_owned());
+            }
+        };
+        if let Some((option, _)) = self.options.first() {
+            let known = known.iter().chain(&COMMON).copied().collect::<Vec<_>>().join(", ");
+            let why = if LATER_OPTIONS.contains(&option.as_str()) { "is not there yet" } else { "is not known" };
+            return Err(format!("option {option} {why}; {}: takes {known}", self.scheme));
+        }
+        Ok(RouteSpec { given_name, adapter, flush, batch_bytes, batch_records })
+    }
+
+    fn stdout(&self) -> Result<Adapter, String> {
+        if self.body.trim_matches('/').is_empty() { Ok(Adapter::Stdout) } else { Err("stdout: has no host and no path".to_owned()) }
+    }
+
+    fn file(&mut self) -> Result<FileSpec, String> {
+        let path = self.body.strip_prefix("//").unwrap_or(self.body);
+        let directory = decode(path)?;
+        if !directory.starts_with('/') || directory.contains('\0') {
+            return Err("file: takes an absolute directory, with three slashes: file:///var/log/out".to_owned());
+        }
+        let keep = u32::try_from(self.number("keep", 5)?).unwrap_or(u32::MAX);
+        let max_bytes = self.size("max_bytes", 100 << 20)?;
+        if keep == 0 || max_bytes == 0 {
+            return Err("keep and max_bytes are 1 at least".to_owned());
+        }
+        let max_age = self.take("max_age").map(|text| parse_duration("max_age", &text)).transpose()?;
+        Ok(FileSpec { directory: PathBuf::from(directory), max_bytes, max_age, keep })
+    }
+
+    fn elasticsearch(&mut self) -> Result<ElasticsearchSpec, String> {
+        let Some(body) = self.body.strip_prefix("//") else {
+            return Err(format!("{0}: takes hosts behind two slashes: {0}://host:9200", self.scheme));
+        };
+        let (authority, path) = body.find('/').map_or((body, ""), |slash| body.split_at(slash));
+        let (credentials, hosts) = authority.rsplit_once('@').map_or((None, authority), |(of, hosts)| (Some(of), hosts));
+        let hosts = hosts.split(',').map(|host| parse_host(host.trim())).collect::<Result<Vec<_>, _>>()?;
+        let path = decode(path.trim_end_matches('/'))?;
+        let (mut user, mut password) = (None, None);
+        if let Some(of) = credentials {
+            let Some((name, secret)) = of.split_once(':') else {
+                return Err("before the @ stands a user without a password; user= and password_file= would do".to_owned());
+            };
+            user = Some(decode(name)?);
+            password = Some(Secret(decode(secret)?));
+        }
+        if let Some(name) = self.take("user") {
+            if user.is_some() {
+                return Err("the user is given twice, before the @ and as user=; once would do".to_owned());
+            }
+            user = Some(name);
+        }
+        let password_file = self.take("password_file").map(PathBuf::from);
+        let api_key_file = self.take("api_key_file").map(PathBuf::from);
+        let ca_file = self.take("ca_file").map(PathBuf::from);
+        let tls = self.scheme == "elasticsearch+https";
+        if password.is_some() && password_file.is_some() {
+            return Err("the password is given twice, before the @ and as password_file=; once would do".to_owned());
+        }
+        if user.is_some() != (password.is_some() || password_file.is_some()) {
+            return Err("user= and password_file= go together; one of them is missing".to_owned());
+        }
+        if user.as_ref().is_some_and(|name| name.contains(':')) {
+            return Err("basic authentication knows no user with a colon in its name".to_owned());
+        }
+        if user.is_some() && api_key_file.is_some() {
+            return Err("user and api_key_file are both given; one of them would do".to_owned());
+        }
+        if ca_file.is_some() && !tls {
+            return Err("ca_file= is for TLS; elasticsearch+https:// would do".to_owned());
+        }
+        let index = self.take("index");
+        let manage_template = self.switch("manage_template", index.as_deref().is_none_or(|index| index == DEFAULT_INDEX))?;
+        let index = index.unwrap_or_else(|| DEFAULT_INDEX.to_owned());
+        if index.is_empty() || index.chars().any(|sign| sign.is_control() || sign.is_uppercase() && !matches!(sign, 'Y' | 'M' | 'D' | 'H'))
+        {
+            return Err("index= is empty or has a sign that no index's name can have; one like docker-logs-%Y.%m.%d would do".to_owned());
+        }
+        let gzip = self.switch("gzip", true)?;
+        let timeout = self.duration("timeout", Duration::from_secs(60))?;
+        Ok(ElasticsearchSpec {
+            tls,
+            hosts,
+            path,
+            index,
+            manage_template,
+            user,
+            password,
+            password_file,
+            api_key_file,
+            ca_file,
+            gzip,
+            timeout,
+        })
+    }
+
+    /// Takes an option out, so that what is left at the end is not known.
+    fn take(&mut self, key: &str) -> Option<String> {
+        let at = self.options.iter().position(|(known, _)| known == key)?;
+        Some(self.options.remove(at).1)
+    }
+
+    fn only(&mut self, key: &str, value: &str, otherwise: &str) -> Result<(), String> {
+        match self.take(key) {
+            Some(given) if given != value => Err(format!("{key}= takes {value} only for now ({otherwise})")),
+            _ => Ok(()),
+        }
+    }
+
+    fn switch(&mut self, key: &str, default: bool) -> Result<bool, String> {
+        match self.take(key).as_deref() {
+            None => Ok(default),
+            Some("true") => Ok(true),
+            Some("false") => Ok(false),
+            Some(_) => Err(format!("{key}= takes true or false")),
+        }
+    }
+
+    fn duration(&mut self, key: &str, default: Duration) -> Result<Duration, String> {
+        self.take(key).map_or(Ok(default), |text| parse_duration(key, &text))
+    }
+
+    fn size(&mut self, key: &str, default: u64) -> Result<u64, String> {
+        self.take(key).map_or(Ok(default), |text| parse_size(key, &text))
+    }
+
+    fn number(&mut self, key: &str, default: u64) -> Result<u64, String> {
+        self.take(key).map_or(Ok(default), |text| text.parse().map_err(|_| format!("{key}= takes a whole number")))
+    }
+}
+
+/// `host`, `host:port`, `[::1]`, `[::1]:port`.
+fn parse_host(text: &str) -> Result<Host, String> {
+    let (name, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (address, behind) = rest.split_once(']').ok_or("an IPv6 address lacks its closing bracket, as in [::1]:9200")?;
+            if address.parse::<std::net::Ipv6Addr>().is_err() {
+                return Err("what stands in brackets is no IPv6 address; [::1]:9200 would do".to_owned());
+            }
+            match behind {
+                "" => (address, None),
+                _ => (address, Some(behind.strip_prefix(':').ok_or("behind a closing bracket stands a port, as in [::1]:9200")?)),
+            }
+        }
+        None => text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port))),
+    };
+    let port = match port {
+        None => DEFAULT_PORT,
+        Some(port) => port
+            .parse::<u16>()
+            .ok()
+            .filter(|port| *port != 0)
+            .ok_or("a port is a number from 1 to 65535 (an IPv6 address stands in brackets)")?,
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    if name.is_empty() || !(name.bytes().all(plain) || text.starts_with('[')) {
+        return Err("a host is missing or has a sign in it that no name has; host:9200 would do".to_owned());
+    }
+    Ok(Host { name: name.to_owned(), port })
+}
+
+/// `500ms`, `1s`, `2m`, `12h`, `7d`; a bare number is seconds.
+fn parse_duration(key: &str, text: &str) -> Result<Duration, String> {
+    let digits = text.find(|sign: char| !sign.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let milliseconds = match unit {
+        "ms" => 1,
+        "s" | "" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => 0,
+    };
+    let value = number.parse::<u64>().ok().and_then(|number| number.checked_mul(milliseconds));
+    // A year: longer is a slip, and what is added to an Instant must not overflow.
+    match value {
+        Some(value) if value > 0 && value <= 366 * 86_400_000 => Ok(Duration::from_millis(value)),
+        _ => Err(format!("{key}= takes a duration like 500ms, 1s, 2m, 12h or 7d")),
+    }
+}
+
+fn duration_text(value: Duration) -> String {
+    format!("{}ms", value.as_millis())
+}
+
+/// `1024`, `100kB`, `4MiB`, `1GB`.
+fn parse_size(key: &str, text: &str) -> Result<u64, String> {
+    let digits = text.find(|sign: char| !sign.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1000,
+        "kib" | "k" => 1 << 10,
+        "mb" => 1_000_000,
+        "mib" | "m" => 1 << 20,
+        "gb" => 1_000_000_000,
+        "gib" | "g" => 1 << 30,
+        _ => 0,
+    };
+    let value = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).filter(|_| factor > 0);
+    value.ok_or_else(|| format!("{key}= takes a size like 1024, 100MB or 4MiB"))
+}
+
+/// Percent-decoding. A `+` is a `+`.
+fn decode(text: &str) -> Result<String, String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut ahead = rest.clone();
+        let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16)).and_then(|digit| u8::try_from(digit).ok());
+        match (digit(ahead.next()), digit(ahead.next())) {
+            (Some(high), Some(low)) => {
+                bytes.push(high << 4 | low);
+                rest = ahead;
+            }
+            // The date of an index stands in a route as it is: %Y, %m and %H are no escapes.
+            _ => bytes.push(b'%'),
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| "what is percent-encoded is not UTF-8".to_owned())
+}
+
+/// Percent-encoding of all but letters, digits, `-._~` and what is in `also`.
+fn encode(text: &str, also: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        let sign = char::from(byte);
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') || byte.is_ascii() && also.contains(sign) {
+            out.push(sign);
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}

@@ -1,0 +1,214 @@
+//! A container as the rest of the house sees it: what inspect told, and the label set of its series, rendered once.
+
+use std::collections::BTreeMap;
+
+use regex::Regex;
+
+use super::api::Inspected;
+use super::time;
+use crate::logs::ContainerId;
+use crate::model::LabelSet;
+use crate::swarm::identity::TaskIdentity;
+
+/// The labels that every series carries where the container has them: Swarm's and the stack's, under cAdvisor's names. `com.docker.swarm.task` is always
+/// empty and left out.
+const ALWAYS: [&str; 6] = [
+    "com.docker.swarm.node.id",
+    "com.docker.swarm.service.id",
+    "com.docker.swarm.service.name",
+    "com.docker.swarm.task.id",
+    "com.docker.swarm.task.name",
+    "com.docker.stack.namespace",
+];
+
+/// A container. Made anew when anything of it changes, so that one `Arc` of it is one state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Container {
+    /// The id.
+    pub id: ContainerId,
+    /// The name, without its slash.
+    pub name: String,
+    /// The image as it was asked for.
+    pub image: String,
+    /// The image's digest.
+    pub image_id: String,
+    /// All labels.
+    pub labels: BTreeMap<String, String>,
+    /// The Swarm task that it is of.
+    pub task: Option<TaskIdentity>,
+    /// `created`, `running`, `paused`, `restarting`, `removing`, `exited`, `dead`, or what a later engine says.
+    pub state: String,
+    /// `starting`, `healthy`, `unhealthy`; `None` without a health check.
+    pub health: Option<String>,
+    /// The first process, in the host's numbers; only while it runs.
+    pub pid: Option<u32>,
+    /// When it was made, seconds since the epoch.
+    pub created: f64,
+    /// When it was last started, seconds since the epoch; `None` when it never was.
+    pub started: Option<f64>,
+    /// When it last ended, seconds since the epoch.
+    pub finished: Option<f64>,
+    /// What its last run ended with; `None` before the end of the first.
+    pub exit_code: Option<i64>,
+    /// How often the engine's restart policy started it anew.
+    pub restart_count: u64,
+    /// Whether its last run ended for want of memory.
+    pub oom_killed: bool,
+    /// `bridge`, `host`, `none`, `container:<id>`, or a network's name.
+    pub network_mode: String,
+    /// `--cpu-shares`, when given.
+    pub cpu_shares: Option<u64>,
+    /// Whether it has a terminal.
+    pub tty: bool,
+    /// Its log driver.
+    pub log_driver: String,
+    /// The labels of its series, rendered: `id`, `name`, `image`, and of its labels those that are chosen.
+    pub series: LabelSet,
+}
+
+impl Container {
+    /// Whether it has processes: running or paused.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        matches!(&*self.state, "running" | "paused")
+    }
+
+    /// Whether its owner wants no metrics of it: label `skep.metrics=false`.
+    #[must_use]
+    pub fn is_excluded(&self) -> bool {
+        self.labels.get("skep.metrics").is_some_and(|value| matches!(value.trim(), "false" | "0" | "off" | "no"))
+    }
+
+    /// Whether its network counters are its own: not the host's, not another container's (a shared namespace is counted once, with its owner), and
+    /// not none at all.
+    #[must_use]
+    pub fn has_own_network(&self) -> bool {
+        !matches!(&*self.network_mode, "host" | "none") && !self.network_mode.starts_with("container:")
+    }
+}
+
+/// Which container labels become labels of series.
+#[derive(Debug, Clone, Default)]
+pub struct Labelling {
+    /// Names that are taken beside Swarm's and the stack's (`--containers.label`); the whole name must match.
+    pub allow: Option<Regex>,
+}
+
+impl Labelling {
+    /// Takes the labels whose whole name matches `pattern`.
+    ///
+    /// # Errors
+    /// When `pattern` is no regular expression.
+    pub fn new(pattern: Option<&str>) -> Result<Self, regex::Error> {
+        let allow = pattern.map(|pattern| Regex::new(&format!("^(?:{pattern})$"))).transpose()?;
+        Ok(Self { allow })
+    }
+
+    /// The container of an answer to inspect; `None` when its id is none.
+    #[must_use]
+    pub fn container(&self, told: Inspected) -> Option<Container> {
+        let id = ContainerId::new(&told.id)?;
+        let running = matches!(&*told.state, "running" | "paused");
+        Some(Container {
+            series: self.series(&id, &told),
+            task: TaskIdentity::from_labels(&told.labels),
+            id,
+            name: told.name,
+            image: told.image,
+            image_id: told.image_id,
+            labels: told.labels,
+            // A pid is kept only for a state in which there is one: elsewhere it may by now be another process's.
+            pid: told.pid.filter(|_| running),
+            created: told.created.map(time::seconds).unwrap_or_default(),
+            started: told.started.map(time::seconds),
+            finished: told.finished.map(time::seconds),
+            exit_code: told.exit_code.filter(|_| told.finished.is_some()),
+            state: told.state,
+            health: told.health,
+            restart_count: told.restart_count,
+            oom_killed: told.oom_killed,
+            network_mode: told.network_mode,
+            cpu_shares: told.cpu_shares,
+            tty: told.tty,
+            log_driver: told.log_driver,
+        })
+    }
+
+    fn series(&self, id: &ContainerId, told: &Inspected) -> LabelSet {
+        let path = format!("/docker/{}", id.as_str());
+        let mut set = LabelSet::of([("id", &*path), ("name", &told.name), ("image", &told.image)]);
+        let chosen = |name: &str| self.allow.as_ref().is_some_and(|allow| allow.is_match(name));
+        for name in ALWAYS {
+            if let Some(value) = told.labels.get(name).filter(|value| !value.is_empty()) {
+                set.push(&label_name(name), value);
+            }
+        }
+        for (name, value) in &told.labels {
+            if !ALWAYS.contains(&&**name) && chosen(name) {
+                set.push(&label_name(name), value);
+            }
+        }
+        set
+    }
+}
+
+/// The name of the label that a container's label becomes: cAdvisor's, with `_` for whatever Prometheus does not allow.
+fn label_name(name: &str) -> String {
+    let mut out = String::from("container_label_");
+    out.extend(name.chars().map(|character| if character.is_ascii_alphanumeric() { character } else { '_' }));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(labels: &[(&str, &str)]) -> Inspected {
+        Inspected {
+            id: "af54c56dddc8233c3e934af66d4721b322093c200b113ab0d227229d1819142b".to_owned(),
+            name: "web".to_owned(),
+            image: "bb:1".to_owned(),
+            state: "running".to_owned(),
+            pid: Some(7),
+            labels: labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            ..Inspected::default()
+        }
+    }
+
+    #[test]
+    fn swarm_labels_are_always_there_and_others_by_choice() {
+        let labels = [
+            ("com.docker.swarm.task", ""),
+            ("com.docker.swarm.task.id", "t"),
+            ("com.example/a-b", "x\"\n"),
+            ("com.example.c", "y"),
+            ("secret", "z"),
+        ];
+        let container = Labelling::new(Some("com\\.example.*")).unwrap().container(told(&labels)).unwrap();
+        assert_eq!(
+            container.series.as_str(),
+            "id=\"/docker/af54c56dddc8233c3e934af66d4721b322093c200b113ab0d227229d1819142b\",name=\"web\",image=\"bb:1\",\
+             container_label_com_docker_swarm_task_id=\"t\",container_label_com_example_c=\"y\",container_label_com_example_a_b=\"x\\\"\\n\""
+        );
+    }
+
+    #[test]
+    fn two_labels_of_one_sanitised_name_give_one() {
+        let container = Labelling::new(Some(".*")).unwrap().container(told(&[("a.b", "1"), ("a-b", "2")])).unwrap();
+        assert_eq!(container.series.as_str().matches("container_label_a_b").count(), 1);
+    }
+
+    #[test]
+    fn a_pid_goes_with_its_state() {
+        let mut exited = told(&[]);
+        exited.state = "exited".to_owned();
+        let container = Labelling::default().container(exited).unwrap();
+        assert_eq!((container.pid, container.is_running()), (None, false));
+    }
+
+    #[test]
+    fn a_label_excludes() {
+        let container = Labelling::default().container(told(&[("skep.metrics", "false")])).unwrap();
+        assert!(container.is_excluded());
+    }
+}

@@ -1,0 +1,563 @@
+//! The scrape: collectors on replaceable workers, a deadline that always answers, one flight for each set of collectors.
+//!
+//! Each collector owns a slot with its reader and its buffer. A scrape puts the slots that it wants into the workers' queue and waits until all have reported or
+//! the deadline has come; then it answers with what there is. A collector that still runs keeps its slot empty, so nobody starts it again, and its
+//! worker is replaced, so the others go on. At most [`LOST_WORKERS`] are given up that way.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::Writer;
+use crate::collect::{CollectError, Collector, Pass, Presence};
+use crate::host::{Reader, Root};
+use crate::model::{Kind, LabelSet};
+use crate::telemetry::{Metrics, Part, Parts};
+
+/// Workers that may be given up to collectors that hang in the kernel.
+const LOST_WORKERS: usize = 4;
+const WORKERS: usize = 2;
+
+/// Which part of the exposition a collector belongs to: `/metrics/node`, `/metrics/containers`, ...
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Group {
+    /// The host.
+    Node,
+    /// Its containers.
+    Containers,
+    /// The Swarm.
+    Swarm,
+    /// skep itself.
+    Skep,
+}
+
+impl Group {
+    /// All groups, in the order of the answer.
+    pub const ALL: [Self; 4] = [Self::Node, Self::Containers, Self::Swarm, Self::Skep];
+
+    /// The name in the path.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::Containers => "containers",
+            Self::Swarm => "swarm",
+            Self::Skep => "skep",
+        }
+    }
+}
+
+/// A set of collectors, as bits by their place in the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Selection(u128);
+
+struct Slot {
+    name: &'static str,
+    group: Group,
+    work: Mutex<Option<Work>>,
+    /// Why the last run failed, so that the log tells a change and not every scrape.
+    trouble: Mutex<Option<String>>,
+    overdue: AtomicBool,
+}
+
+struct Work {
+    collector: Box<dyn Collector>,
+    reader: Reader,
+    writer: Writer,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Present,
+    Absent,
+    Failed,
+}
+
+struct Outcome {
+    slot: usize,
+    verdict: Verdict,
+    seconds: f64,
+}
+
+/// One scrape under way.
+struct Flight {
+    gathered: Mutex<Gathered>,
+    left: AtomicUsize,
+    landed: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct Gathered {
+    text: Vec<u8>,
+    /// Where in `text` a slot's families are; the answer is put in the registry's order.
+    sections: Vec<(usize, std::ops::Range<usize>)>,
+    outcomes: Vec<Outcome>,
+    closed: bool,
+}
+
+/// All collectors and the workers that run them.
+pub struct Scraper {
+    slots: Arc<Vec<Slot>>,
+    queue: Sender<(usize, Arc<Flight>)>,
+    taking: Arc<Mutex<Receiver<(usize, Arc<Flight>)>>>,
+    workers: Arc<Workers>,
+    flights: Mutex<HashMap<Selection, watch::Receiver<Option<Bytes>>>>,
+    constant: Arc<LabelSet>,
+    metrics: Metrics,
+    part: Part,
+}
+
+impl std::fmt::Debug for Scraper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scraper").field("collectors", &self.slots.len()).finish_non_exhaustive()
+    }
+}
+
+struct Workers {
+    /// Threads that are not held up by a collector.
+    free: AtomicUsize,
+    lost: AtomicUsize,
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Scraper {
+    /// Starts the workers.
+    ///
+    /// # Errors
+    /// When the system gives no threads.
+    pub fn start(
+        collectors: Vec<(&'static str, Group, Box<dyn Collector>)>,
+        root: &Arc<Root>,
+        constant: &Arc<LabelSet>,
+        metrics: Metrics,
+        parts: &Parts,
+    ) -> std::io::Result<Arc<Self>> {
+        let slots = collectors.into_iter().map(|(name, group, collector)| Slot {
+            name,
+            group,
+            work: Mutex::new(Some(Work { collector, reader: Reader::new(Arc::clone(root)), writer: Writer::new(Arc::clone(constant)) })),
+            trouble: Mutex::new(None),
+            overdue: AtomicBool::new(false),
+        });
+        let (queue, taking) = channel();
+        let scraper = Arc::new(Self {
+            slots: Arc::new(slots.take(128).collect()),
+            queue,
+            taking: Arc::new(Mutex::new(taking)),
+            workers: Arc::new(Workers { free: AtomicUsize::new(0), lost: AtomicUsize::new(0) }),
+            flights: Mutex::new(HashMap::new()),
+            constant: Arc::clone(constant),
+            metrics,
+            part: parts.part("scrape"),
+        });
+        for _ in 0..WORKERS {
+            scraper.hire()?;
+        }
+        scraper.part.ok();
+        Ok(scraper)
+    }
+
+    /// The names of the collectors with their groups.
+    pub fn collectors(&self) -> impl Iterator<Item = (&'static str, Group)> {
+        self.slots.iter().map(|slot| (slot.name, slot.group))
+    }
+
+    /// Why a collector's last run failed, or what it could not understand.
+    #[must_use]
+    pub fn trouble(&self, name: &str) -> Option<String> {
+        self.slots.iter().find(|slot| slot.name == name).and_then(|slot| held(&slot.trouble).clone())
+    }
+
+    /// The collectors for which `wanted` says yes.
+    pub fn select(&self, mut wanted: impl FnMut(&'static str, Group) -> bool) -> Selection {
+        let mut bits = 0;
+        for (index, slot) in self.slots.iter().enumerate() {
+            if wanted(slot.name, slot.group) {
+                bits |= 1 << index;
+            }
+        }
+        Selection(bits)
+    }
+
+    /// Scrapes the collectors of `selection`. Answers at the deadline at the latest. A scrape of the same selection that is under way is joined.
+    pub async fn scrape(self: &Arc<Self>, selection: Selection, limit: Duration) -> Bytes {
+        let mut joined = {
+            let mut flights = held(&self.flights);
+            if let Some(flight) = flights.get(&selection) {
+                self.metrics.scrapes_shared.inc();
+                flight.clone()
+            } else {
+                let (landed, flight) = watch::channel(None);
+                flights.insert(selection, flight.clone());
+                drop(flights);
+                let scraper = Arc::clone(self);
+                // A task of its own: the reader that began it may hang up, and the others must not lose it.
+                tokio::spawn(async move {
+                    let text = scraper.fly(selection, limit).await;
+                    held(&scraper.flights).remove(&selection);
+                    landed.send_replace(Some(text));
+                });
+                flight
+            }
+        };
+        match joined.wait_for(Option::is_some).await {
+            Ok(text) => text.clone().unwrap_or_default(),
+            Err(_) => Bytes::new(),
+        }
+    }
+
+    async fn fly(&self, selection: Selection, limit: Duration) -> Bytes {
+        let wanted: Vec<usize> = (0..self.slots.len()).filter(|index| selection.0 >> index & 1 == 1).collect();
+        let (landed, mut arrival) = watch::channel(wanted.is_empty());
+        let flight = Arc::new(Flight { gathered: Mutex::default(), left: AtomicUsize::new(wanted.len()), landed });
+        for index in &wanted {
+            // Without a worker nothing takes from the queue, which must not grow.
+            if self.workers.free.load(Ordering::SeqCst) == 0 || self.queue.send((*index, Arc::clone(&flight))).is_err() {
+                flight.report();
+            }
+        }
+        let in_time = tokio::time::timeout(limit, arrival.wait_for(|landed| *landed)).await.is_ok();
+        let gathered = {
+            let mut gathered = held(&flight.gathered);
+            gathered.closed = true;
+            std::mem::take(&mut *gathered)
+        };
+        if !in_time {
+            self.give_up(&wanted, &gathered);
+        }
+        self.assemble(&wanted, gathered, limit)
+    }
+
+    /// Marks those that have not reported, and replaces their workers.
+    fn give_up(&self, wanted: &[usize], gathered: &Gathered) {
+        for index in wanted.iter().filter(|index| gathered.outcomes.iter().all(|outcome| outcome.slot != **index)) {
+            let Some(slot) = self.slots.get(*index) else { continue };
+            self.metrics.collector_timeouts.with_label_values(&[slot.name]).inc();
+            let runs = held(&slot.work).is_none();
+            if runs && !slot.overdue.swap(true, Ordering::SeqCst) {
+                tracing::warn!(collector = slot.name, "does not end; it is not started again until it does");
+                let lost = self.workers.lost.fetch_add(1, Ordering::SeqCst) + 1;
+                self.workers.free.fetch_sub(1, Ordering::SeqCst);
+                if lost > LOST_WORKERS {
+                    self.part.degraded(format!("{lost} collectors hang in the kernel; no more workers are given up to them"));
+                } else if let Err(error) = self.hire() {
+                    self.part.degraded(format!("no new worker for the one that hangs: {error}"));
+                }
+            }
+        }
+    }
+
+    fn assemble(&self, wanted: &[usize], mut gathered: Gathered, limit: Duration) -> Bytes {
+        gathered.sections.sort_unstable_by_key(|(slot, _)| *slot);
+        gathered.outcomes.sort_unstable_by_key(|outcome| outcome.slot);
+        let mut answer = Vec::with_capacity(gathered.text.len() + 16 * 1024);
+        let mut meta = Writer::new(Arc::clone(&self.constant));
+        let of_node = |index: &usize| self.slots.get(*index).is_some_and(|slot| matches!(slot.group, Group::Node | Group::Containers));
+        let verdict = |index: usize| gathered.outcomes.iter().find(|outcome| outcome.slot == index);
+        for (_, section) in &gathered.sections {
+            answer.extend_from_slice(gathered.text.get(section.clone()).unwrap_or_default());
+        }
+        let rows: Vec<(&'static str, f64, bool, bool)> = wanted
+            .iter()
+            .filter(|index| of_node(index))
+            .filter_map(|index| {
+                let slot = self.slots.get(*index)?;
+                let found = verdict(*index);
+                let seconds = found.map_or(limit.as_secs_f64(), |outcome| outcome.seconds);
+                let state = found.map_or(Verdict::Failed, |outcome| outcome.verdict);
+                Some((slot.name, seconds, state != Verdict::Failed, state == Verdict::Present))
+            })
+            .collect();
+        let mut family =
+            meta.family("node_scrape_collector_duration_seconds", Kind::Gauge, "node_exporter: Duration of a collector scrape.");
+        for (name, seconds, _, _) in &rows {
+            family.sample(&[("collector", name)], *seconds);
+        }
+        let mut family = meta.family("node_scrape_collector_success", Kind::Gauge, "node_exporter: Whether a collector succeeded.");
+        for (name, _, success, _) in &rows {
+            family.sample(&[("collector", name)], *success);
+        }
+        let mut family = meta.family(
+            "node_scrape_collector_present",
+            Kind::Gauge,
+            "Whether the machine has what a collector reads; 0 with success 1 is no fault.",
+        );
+        for (name, _, _, present) in &rows {
+            family.sample(&[("collector", name)], *present);
+        }
+        answer.extend_from_slice(meta.text());
+        Bytes::from(answer)
+    }
+
+    /// Starts one more worker.
+    fn hire(&self) -> std::io::Result<()> {
+        let worker = Worker {
+            slots: Arc::clone(&self.slots),
+            taking: Arc::clone(&self.taking),
+            workers: Arc::clone(&self.workers),
+            metrics: self.metrics.clone(),
+            part: self.part.clone(),
+        };
+        std::thread::Builder::new().name("scrape".into()).stack_size(512 << 10).spawn(move || worker.work())?;
+        self.workers.free.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+impl Flight {
+    fn report(&self) {
+        if self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.landed.send_replace(true);
+        }
+    }
+}
+
+struct Worker {
+    slots: Arc<Vec<Slot>>,
+    taking: Arc<Mutex<Receiver<(usize, Arc<Flight>)>>>,
+    workers: Arc<Workers>,
+    metrics: Metrics,
+    part: Part,
+}
+
+impl Worker {
+    fn work(&self) {
+        loop {
+            let job = held(&self.taking).recv();
+            let Ok((index, flight)) = job else { return };
+            let Some(slot) = self.slots.get(index) else { continue };
+            // A flight that landed without this collector does not want it any more: running it would only hold up the next one.
+            let wanted = !held(&flight.gathered).closed;
+            let work = if wanted { held(&slot.work).take() } else { None };
+            let Some(mut work) = work else {
+                flight.report();
+                continue;
+            };
+            let begun = Instant::now();
+            let verdict = self.run(slot, &mut work);
+            let outcome = Outcome { slot: index, verdict, seconds: begun.elapsed().as_secs_f64() };
+            {
+                let mut gathered = held(&flight.gathered);
+                if !gathered.closed {
+                    let start = gathered.text.len();
+                    gathered.text.extend_from_slice(work.writer.text());
+                    let end = gathered.text.len();
+                    gathered.sections.push((index, start..end));
+                    gathered.outcomes.push(outcome);
+                }
+            }
+            *held(&slot.work) = Some(work);
+            flight.report();
+            if slot.overdue.swap(false, Ordering::SeqCst) && self.come_back(slot) {
+                return;
+            }
+        }
+    }
+
+    /// A worker that had been given up is back. Says so; whether there are enough without it.
+    fn come_back(&self, slot: &Slot) -> bool {
+        tracing::info!(collector = slot.name, "has ended after all");
+        let lost = self.workers.lost.fetch_sub(1, Ordering::SeqCst) - 1;
+        if lost <= LOST_WORKERS {
+            self.part.ok();
+        }
+        let enough = self.workers.free.load(Ordering::SeqCst) >= WORKERS;
+        if !enough {
+            self.workers.free.fetch_add(1, Ordering::SeqCst);
+        }
+        enough
+    }
+
+    fn run(&self, slot: &Slot, work: &mut Work) -> Verdict {
+        work.writer.clear();
+        let Work { collector, reader, writer } = work;
+        let ended = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            let mut pass = Pass::new(reader, writer);
+            let presence = collector.collect(&mut pass);
+            (presence, pass.oddities())
+        }));
+        let (verdict, trouble) = match ended {
+            Ok((Ok(presence), (0, _))) => (if presence == Presence::Present { Verdict::Present } else { Verdict::Absent }, None),
+            Ok((Ok(presence), (count, example))) => {
+                self.metrics.collector_oddities.with_label_values(&[slot.name]).inc_by(count);
+                (if presence == Presence::Present { Verdict::Present } else { Verdict::Absent }, Some(example))
+            }
+            Ok((Err(error), _)) => (Verdict::Failed, Some(failure(&error))),
+            Err(_) => {
+                // What was written of the family under way may be half a line.
+                work.writer.clear();
+                self.metrics.collector_panics.with_label_values(&[slot.name]).inc();
+                (Verdict::Failed, Some("a fault of skep's own: it panicked; please report it".to_owned()))
+            }
+        };
+        let mut known = held(&slot.trouble);
+        if *known != trouble {
+            match &trouble {
+                Some(why) => tracing::warn!(collector = slot.name, "{why}"),
+                None => tracing::info!(collector = slot.name, "works again"),
+            }
+            *known = trouble;
+        }
+        verdict
+    }
+}
+
+fn failure(error: &CollectError) -> String {
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+    struct Says(&'static str);
+    impl Collector for Says {
+        fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
+            pass.out.gauge(self.0, "", 1u64);
+            Ok(Presence::Present)
+        }
+    }
+
+    struct Panics;
+    impl Collector for Panics {
+        fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
+            pass.out.gauge("half_written", "", 1u64);
+            panic!("as a test");
+        }
+    }
+
+    struct Fails;
+    impl Collector for Fails {
+        fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
+            pass.host.proc("nothing/here")?;
+            Ok(Presence::Present)
+        }
+    }
+
+    struct Absent;
+    impl Collector for Absent {
+        fn collect(&mut self, _: &mut Pass<'_>) -> Result<Presence, CollectError> {
+            Ok(Presence::Absent)
+        }
+    }
+
+    /// Says that it runs, and ends when it is let go.
+    struct Hangs(SyncSender<()>, Receiver<()>);
+    impl Collector for Hangs {
+        fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
+            self.0.send(()).unwrap();
+            self.1.recv().unwrap();
+            pass.out.gauge("late", "", 1u64);
+            Ok(Presence::Present)
+        }
+    }
+
+    fn scraper(collectors: Vec<(&'static str, Group, Box<dyn Collector>)>) -> Arc<Scraper> {
+        let root = Arc::new(Root::find(Some("/nonexistent".into()), None, None, None));
+        Scraper::start(collectors, &root, &Arc::new(LabelSet::new()), Metrics::new(None).unwrap(), &Parts::default()).unwrap()
+    }
+
+    fn text(bytes: &Bytes) -> String {
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_panic_and_a_failure_cost_only_their_own_families() {
+        let scraper = scraper(vec![
+            ("a", Group::Node, Box::new(Says("first"))),
+            ("b", Group::Node, Box::new(Panics)),
+            ("c", Group::Node, Box::new(Fails)),
+            ("d", Group::Node, Box::new(Absent)),
+            ("e", Group::Node, Box::new(Says("last"))),
+        ]);
+        let all = scraper.select(|_, _| true);
+        for _ in 0..3 {
+            let answer = text(&scraper.scrape(all, Duration::from_secs(60)).await);
+            assert!(answer.find("first 1").unwrap() < answer.find("last 1").unwrap(), "in the registry's order");
+            assert!(!answer.contains("half_written"));
+            for (name, success, present) in [("a", 1, 1), ("b", 0, 0), ("c", 0, 0), ("d", 1, 0), ("e", 1, 1)] {
+                assert!(answer.contains(&format!("node_scrape_collector_success{{collector=\"{name}\"}} {success}")), "{answer}");
+                assert!(answer.contains(&format!("node_scrape_collector_present{{collector=\"{name}\"}} {present}")), "{answer}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_hangs_costs_its_own_families_and_is_not_started_again() {
+        let (runs, running) = sync_channel(10);
+        let (let_go, going) = sync_channel(10);
+        let scraper = scraper(vec![("hangs", Group::Node, Box::new(Hangs(runs, going))), ("a", Group::Node, Box::new(Says("first")))]);
+        let all = scraper.select(|_, _| true);
+        for _ in 0..3 {
+            let answer = text(&scraper.scrape(all, Duration::from_millis(50)).await);
+            assert!(answer.contains("first 1"), "{answer}");
+            assert!(answer.contains("node_scrape_collector_success{collector=\"hangs\"} 0"), "{answer}");
+        }
+        running.recv().unwrap();
+        assert!(running.try_recv().is_err(), "started again while it hung");
+        let_go.send(()).unwrap();
+        let_go.send(()).unwrap();
+        // It is back as soon as it has ended: the scrape that starts it again gets its family.
+        loop {
+            let answer = text(&scraper.scrape(all, Duration::from_secs(60)).await);
+            if answer.contains("late 1") {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn more_that_hang_than_workers_leave_the_others_working() {
+        let mut held_channels = Vec::new();
+        let mut collectors: Vec<(&'static str, Group, Box<dyn Collector>)> = Vec::new();
+        for name in ["h1", "h2", "h3"] {
+            let (runs, running) = sync_channel(10);
+            let (let_go, going) = sync_channel::<()>(10);
+            held_channels.push((running, let_go));
+            collectors.push((name, Group::Node, Box::new(Hangs(runs, going))));
+        }
+        collectors.push(("a", Group::Node, Box::new(Says("first"))));
+        let scraper = scraper(collectors);
+        let all = scraper.select(|_, _| true);
+        // Every scrape gets past two of those that hang; after the second nothing is in the way any more.
+        let mut answer = String::new();
+        for _ in 0..4 {
+            answer = text(&scraper.scrape(all, Duration::from_millis(50)).await);
+        }
+        assert!(answer.contains("first 1"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn scrapes_of_one_set_share_a_flight() {
+        let (runs, running) = sync_channel(10);
+        let (let_go, going) = sync_channel(10);
+        let scraper = scraper(vec![("slow", Group::Node, Box::new(Hangs(runs, going)))]);
+        let all = scraper.select(|_, _| true);
+        let first = tokio::spawn({
+            let scraper = Arc::clone(&scraper);
+            async move { scraper.scrape(all, Duration::from_secs(60)).await }
+        });
+        tokio::task::spawn_blocking(move || running.recv().map(|()| running)).await.unwrap().unwrap();
+        let second = tokio::spawn({
+            let scraper = Arc::clone(&scraper);
+            async move { scraper.scrape(all, Duration::from_secs(60)).await }
+        });
+        while scraper.metrics.scrapes_shared.get() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let_go.send(()).unwrap();
+        assert!(text(&first.await.unwrap()).contains("late 1"));
+        assert!(text(&second.await.unwrap()).contains("late 1"));
+    }
+}

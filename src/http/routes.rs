@@ -1,0 +1,255 @@
+//! What each path answers.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::sync::{Semaphore, watch};
+
+use super::page;
+use crate::docker::inventory::Inventory;
+use crate::exposition::{Group, Scraper, Selection};
+use crate::swarm::node::NodeIdentity;
+use crate::telemetry::{Metrics, Parts, State};
+
+/// The body of every answer.
+pub type Body = Full<Bytes>;
+
+const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// What Prometheus' own limit is shortened by, so that the answer is there before it hangs up.
+const MARGIN: Duration = Duration::from_millis(500);
+
+/// Everything that the pages are made of.
+#[derive(Debug)]
+pub struct Pages {
+    /// The collectors.
+    pub scraper: Arc<Scraper>,
+    /// How the parts are.
+    pub parts: Parts,
+    /// Who this node is.
+    pub node: NodeIdentity,
+    /// The node's containers.
+    pub inventory: watch::Receiver<Arc<Inventory>>,
+    /// skep's own counters.
+    pub metrics: Metrics,
+    /// Where the metrics are.
+    pub telemetry_path: String,
+    /// When a scrape answers at the latest.
+    pub scrape_timeout: Duration,
+    /// The names of the routes.
+    pub routes: Vec<String>,
+    /// Requests at one time.
+    pub places: Semaphore,
+}
+
+impl Pages {
+    /// Answers one request.
+    pub async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here\n");
+            answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return answer;
+        }
+        // The two that tell whether the agent lives are answered however busy it is.
+        match request.uri().path() {
+            "/healthz" => return text(StatusCode::OK, "ok\n"),
+            "/readyz" => return self.readyz(),
+            _ => {}
+        }
+        let Ok(_place) = self.places.try_acquire() else {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "as many requests as --web.max-requests allows are being answered\n");
+        };
+        let path = request.uri().path();
+        if let Some(group) = path.strip_prefix(&*self.telemetry_path) {
+            if group.is_empty() || group.starts_with('/') {
+                return self.scrape(group, &request).await;
+            }
+        }
+        match path {
+            "/" => html(page::render(self)),
+            _ => text(StatusCode::NOT_FOUND, "there is no such page; / lists them\n"),
+        }
+    }
+
+    async fn scrape(&self, group: &str, request: &Request<Incoming>) -> Response<Body> {
+        let (label, selection) = match self.selection(group, request.uri().query().unwrap_or_default()) {
+            Ok(selection) => selection,
+            Err((status, why)) => return text(status, &why),
+        };
+        let limit = limit(request.headers(), self.scrape_timeout);
+        let body = self.scraper.scrape(selection, limit).await;
+        self.metrics.scrapes.with_label_values(&[label]).inc();
+        let mut answer = if accepts_gzip(request.headers()) {
+            let mut answer = Response::new(Full::new(gzip(&body)));
+            answer.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            answer
+        } else {
+            Response::new(Full::new(body))
+        };
+        answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(TEXT_FORMAT));
+        answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        answer
+    }
+
+    /// The collectors of a path (`/node`) that the query (`collect[]`, `exclude[]`) leaves.
+    fn selection(&self, path: &str, query: &str) -> Result<(&'static str, Selection), (StatusCode, String)> {
+        let group = match path.trim_matches('/') {
+            "" => None,
+            name => Some(*Group::ALL.iter().find(|group| group.as_str() == name).ok_or_else(|| {
+                (StatusCode::NOT_FOUND, "there is no such group; there are node, containers, swarm and skep\n".to_owned())
+            })?),
+        };
+        let (mut collect, mut exclude) = (Vec::new(), Vec::new());
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name = self.scraper.collectors().map(|(name, _)| name).find(|name| *name == decoded(value));
+            let into = match decoded(key).as_str() {
+                "collect[]" => &mut collect,
+                "exclude[]" => &mut exclude,
+                _ => continue,
+            };
+            into.push(name.ok_or_else(|| {
+                let names: Vec<&str> = self.scraper.collectors().map(|(name, _)| name).collect();
+                (StatusCode::BAD_REQUEST, format!("there is no such collector, or it is switched off; there are {}\n", names.join(", ")))
+            })?);
+        }
+        if !collect.is_empty() && !exclude.is_empty() {
+            return Err((StatusCode::BAD_REQUEST, "collect[] and exclude[] cannot stand together\n".to_owned()));
+        }
+        let selection = self.scraper.select(|name, of| {
+            group.is_none_or(|group| group == of) && (collect.is_empty() || collect.contains(&name)) && !exclude.contains(&name)
+        });
+        Ok((group.map_or("all", Group::as_str), selection))
+    }
+
+    /// Every part's state as JSON. 503 when a part that was asked for does not work.
+    fn readyz(&self) -> Response<Body> {
+        let mut ready = true;
+        let mut parts = serde_json::Map::new();
+        for (name, state) in self.parts.all() {
+            let (word, why) = match state {
+                State::Ok => ("ok", None),
+                State::Degraded(why) => {
+                    ready = false;
+                    ("degraded", Some(why))
+                }
+                State::Off(why) => ("off", Some(why)),
+            };
+            parts.insert(name, serde_json::json!({ "state": word, "why": why }));
+        }
+        let body = serde_json::json!({ "ready": ready, "node": self.node, "parts": parts });
+        let mut answer = Response::new(Full::new(Bytes::from(format!("{body:#}\n"))));
+        *answer.status_mut() = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        answer
+    }
+}
+
+/// The shorter of skep's own limit and the one that Prometheus tells, less a margin.
+fn limit(headers: &HeaderMap, own: Duration) -> Duration {
+    let told = headers.get("x-prometheus-scrape-timeout-seconds").and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
+    match told.and_then(|seconds: f64| Duration::try_from_secs_f64(seconds).ok()) {
+        Some(told) => own.min(told.saturating_sub(MARGIN).max(told / 2)),
+        None => own,
+    }
+}
+
+/// Whether gzip may be sent: named, or `*`, and not with `q=0` (RFC 9110, 12.5.3).
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(
+        |coding| {
+            let mut parts = coding.split(';').map(str::trim);
+            let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip") || name == "*");
+            let refused = parts.any(|parameter| parameter.strip_prefix("q=").and_then(|q| q.parse::<f64>().ok()) == Some(0.0));
+            named && !refused
+        },
+    )
+}
+
+/// Level 1: a third of level 3's time for a body that is 40 % larger, inside a network of the cluster's own.
+fn gzip(body: &[u8]) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 6), Compression::new(1));
+    match encoder.write_all(body).and_then(|()| encoder.finish()) {
+        Ok(compressed) => Bytes::from(compressed),
+        Err(_) => Bytes::new(), // writing to memory does not fail
+    }
+}
+
+/// Percent-decodes a part of a query.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((byte, behind)) = rest.split_first() {
+        rest = behind;
+        let hexadecimal =
+            behind.get(..2).and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match (byte, hexadecimal) {
+            (b'%', Some(value)) => {
+                bytes.push(value);
+                rest = behind.get(2..).unwrap_or_default();
+            }
+            (b'+', _) => bytes.push(b' '),
+            (other, _) => bytes.push(*other),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn text(status: StatusCode, body: &str) -> Response<Body> {
+    let mut answer = Response::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer
+}
+
+fn html(body: String) -> Response<Body> {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'"));
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_is_sent_only_to_who_takes_it() {
+        let headers = |value: &'static str| HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(value))]);
+        assert!(accepts_gzip(&headers("gzip")));
+        assert!(accepts_gzip(&headers("br;q=1, GZIP;q=0.5")));
+        assert!(!accepts_gzip(&headers("gzip;q=0")));
+        assert!(!accepts_gzip(&headers("identity")));
+        assert!(!accepts_gzip(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn prometheus_limit_wins_when_it_is_shorter() {
+        let own = Duration::from_secs(8);
+        let headers = |value: &'static str| {
+            HeaderMap::from_iter([(
+                header::HeaderName::from_static("x-prometheus-scrape-timeout-seconds"),
+                HeaderValue::from_static(value),
+            )])
+        };
+        assert_eq!(limit(&HeaderMap::new(), own), own);
+        assert_eq!(limit(&headers("3"), own), Duration::from_millis(2500));
+        assert_eq!(limit(&headers("0.4"), own), Duration::from_millis(200));
+        assert_eq!(limit(&headers("30"), own), own);
+        assert_eq!(limit(&headers("soon"), own), own);
+        assert_eq!(limit(&headers("-1"), own), own);
+    }
+
+    #[test]
+    fn queries_are_decoded() {
+        assert_eq!(decoded("collect%5B%5D"), "collect[]");
+        assert_eq!(decoded("a+b%2"), "a b%2");
+    }
+}

@@ -1,0 +1,152 @@
+//! One log file: a descriptor that is held, and what the file is recognised by.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::logs::Fingerprint;
+use crate::logs::time::parse_rfc3339;
+
+/// An entry of the engine holds at most 16 KiB of log, 96 KiB when every byte is escaped. What has no line feed in 16 MiB is no such file: it is
+/// recognised by these 16 MiB.
+const LONGEST_FIRST_LINE: u64 = 16 << 20;
+const CHUNK: usize = 64 << 10;
+/// How much of the end of the first line is kept to find its time in, which the engine writes last.
+const TAIL: usize = 256;
+
+/// A file of a container's log, open. It stays readable until the last `Arc` is dropped, whatever happens to its name.
+///
+/// Offsets are those of the engine's file, also where this is a copy in the spool that begins later: [`LogFile::base`] is the first that can be read.
+#[derive(Debug)]
+pub struct LogFile {
+    file: File,
+    fingerprint: Fingerprint,
+    base: u64,
+    is_final: AtomicBool,
+}
+
+impl LogFile {
+    pub(crate) const fn new(file: File, fingerprint: Fingerprint, base: u64, is_final: bool) -> Self {
+        Self { file, fingerprint, base, is_final: AtomicBool::new(is_final) }
+    }
+
+    /// What the file is recognised by.
+    #[must_use]
+    pub const fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// The first offset that can be read: 0, but in the spool.
+    #[must_use]
+    pub const fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Whether no byte will be added: the file was rotated, removed or spooled. Ask *before* the read that returns 0: what is final then has been read
+    /// to its end.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        self.is_final.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_final(&self, is_final: bool) -> bool {
+        self.is_final.swap(is_final, Ordering::AcqRel) != is_final
+    }
+
+    /// The offset after the last byte. Less than an offset that was read before if somebody cut the file from outside.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn len(&self) -> io::Result<u64> {
+        Ok(self.base + self.file.metadata()?.len())
+    }
+
+    /// Whether nothing can be read.
+    ///
+    /// # Errors
+    /// As [`LogFile::len`].
+    pub fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == self.base)
+    }
+
+    /// Reads at an offset: how many bytes, 0 at the end.
+    ///
+    /// # Errors
+    /// What the kernel says, but for an interruption; `InvalidInput` for an offset before [`LogFile::base`].
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let Some(offset) = offset.checked_sub(self.base) else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "before the first byte that was kept"));
+        };
+        read_at(&self.file, buffer, offset)
+    }
+}
+
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    loop {
+        match file.read_at(buffer, offset) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+/// The first line of a file as far as it is written, hashed once however slowly it grows.
+pub(super) struct FirstLine {
+    hasher: Box<Xxh3>,
+    scanned: u64,
+    tail: Vec<u8>,
+}
+
+impl std::fmt::Debug for FirstLine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FirstLine").field("scanned", &self.scanned).finish_non_exhaustive()
+    }
+}
+
+impl FirstLine {
+    pub(super) fn new() -> Self {
+        Self { hasher: Box::new(Xxh3::new()), scanned: 0, tail: Vec::new() }
+    }
+
+    /// Goes on reading, and gives the fingerprint once the line is whole. When `is_final`, what there is counts as a line, unless that is nothing.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(super) fn advance(&mut self, file: &File, is_final: bool) -> io::Result<Option<Fingerprint>> {
+        let mut buffer = vec![0; CHUNK.min(usize::try_from(file.metadata()?.len()).unwrap_or(CHUNK)).max(1)];
+        loop {
+            let count = read_at(file, &mut buffer, self.scanned)?;
+            let read = buffer.get(..count).unwrap_or_default();
+            let line = memchr::memchr(b'\n', read).and_then(|at| read.get(..at));
+            let is_whole = line.is_some();
+            let piece = line.unwrap_or(read);
+            let piece = piece.get(..usize::try_from(LONGEST_FIRST_LINE - self.scanned).unwrap_or(usize::MAX)).unwrap_or(piece);
+            self.hasher.update(piece);
+            self.scanned += piece.len() as u64;
+            self.remember(piece);
+            let is_enough = is_whole || self.scanned >= LONGEST_FIRST_LINE || (count == 0 && is_final && self.scanned > 0);
+            if is_enough {
+                return Ok(Some(Fingerprint { first_time: time_of(&self.tail).unwrap_or(0), hash: self.hasher.digest() }));
+            }
+            if count == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn remember(&mut self, piece: &[u8]) {
+        let end = piece.get(piece.len().saturating_sub(TAIL)..).unwrap_or(piece);
+        self.tail.extend_from_slice(end);
+        self.tail.drain(..self.tail.len().saturating_sub(TAIL));
+    }
+}
+
+/// The time of an entry: its last member. A quotation mark inside the log text is escaped, so this finds no other `"time":"`.
+fn time_of(line: &[u8]) -> Option<i64> {
+    const KEY: &[u8] = b"\"time\":\"";
+    let value = line.get(memchr::memmem::rfind(line, KEY)? + KEY.len()..)?;
+    parse_rfc3339(value.get(..memchr::memchr(b'"', value)?)?)
+}

@@ -1,0 +1,1 @@
+//! JSON strings out of bytes.

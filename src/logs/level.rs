@@ -1,0 +1,1 @@
+//! The level of a line, where it tells one.

@@ -1,0 +1,300 @@
+//! The log side as a whole: the state directory, the file table, and a thread for each route.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::ContainerId;
+use super::files::{FileTable, TableOptions};
+use super::route::{Route, RouteOptions};
+use super::sink::{DeadLetter, Sink};
+use crate::app::Surroundings;
+use crate::config::{Backfill, Config, Fault};
+use crate::docker::inventory::Inventory;
+use crate::swarm::identity::own_container_id;
+use crate::telemetry::{Metrics, Part, Parts};
+use crate::watchdog::Watchdog;
+
+/// Where the engine keeps its data unless it was told otherwise.
+const USUAL_DATA_ROOT: &str = "/var/lib/docker";
+
+/// The log side at work.
+#[derive(Debug)]
+pub struct Pipeline {
+    stop: CancellationToken,
+    sinks: Vec<Arc<Sink>>,
+    table: Arc<Mutex<Option<Arc<FileTable>>>>,
+    starter: Option<JoinHandle<Vec<JoinHandle<()>>>>,
+    /// Cancelled with the grace that routes have; the starter hands it on.
+    grace: Arc<Mutex<Duration>>,
+}
+
+/// What the starter's thread needs.
+struct Start {
+    config: Config,
+    options: Vec<(RouteOptions, Arc<Sink>)>,
+    containers_dir: Option<PathBuf>,
+    inventory: watch::Receiver<Arc<Inventory>>,
+    own_container: Option<ContainerId>,
+    parts: Parts,
+    metrics: Metrics,
+    watchdog: Watchdog,
+    stop: CancellationToken,
+    table: Arc<Mutex<Option<Arc<FileTable>>>>,
+    grace: Arc<Mutex<Duration>>,
+    runtime: Handle,
+}
+
+impl Pipeline {
+    /// Opens the sinks, and starts the table and the routes as soon as it is known where the log files are and no other agent works on the same state
+    /// directory.
+    ///
+    /// # Errors
+    /// A [`Fault`] for a route that cannot work as it is configured.
+    pub fn start(
+        config: &Config,
+        surroundings: &Surroundings,
+        inventory: watch::Receiver<Arc<Inventory>>,
+        parts: &Parts,
+        metrics: &Metrics,
+        watchdog: &Watchdog,
+    ) -> Result<Self, Fault> {
+        let stop = CancellationToken::new();
+        let table = Arc::new(Mutex::new(None));
+        let grace = Arc::new(Mutex::new(config.shutdown_timeout));
+        let part = parts.part("logs.state");
+        if config.logs.routes.is_empty() {
+            parts.part("logs").off("no route is given");
+            return Ok(Self { stop, sinks: Vec::new(), table, starter: None, grace });
+        }
+        let own_container = own_container_id();
+        let backfill = backfill(config, own_container.is_some(), &part);
+        let mut options = Vec::new();
+        let mut sinks = Vec::new();
+        for (consumer, spec) in config.logs.routes.iter().enumerate() {
+            let name = spec.name();
+            let of_route = metrics.route(&name);
+            let dead_letter = DeadLetter::new(Some(&config.logs.state_dir), &name, of_route.clone());
+            let sink = Arc::new(Sink::open(spec, parts, of_route, dead_letter).map_err(|why| Fault(format!("route {name}: {why}")))?);
+            sinks.push(Arc::clone(&sink));
+            let of = RouteOptions {
+                spec: spec.clone(),
+                consumer,
+                state: Some(config.logs.state_dir.clone()),
+                backfill,
+                max_record_bytes: config.logs.max_record_bytes,
+                host_name: surroundings.node.name.clone(),
+                host_id: surroundings.node.id.clone(),
+                labels: config.logs.label.clone(),
+            };
+            options.push((of, sink));
+        }
+        let start = Start {
+            containers_dir: containers_dir(config, surroundings),
+            config: config.clone(),
+            options,
+            inventory,
+            own_container,
+            parts: parts.clone(),
+            metrics: metrics.clone(),
+            watchdog: watchdog.clone(),
+            stop: stop.clone(),
+            table: Arc::clone(&table),
+            grace: Arc::clone(&grace),
+            runtime: Handle::current(),
+        };
+        let starter = std::thread::Builder::new().name("logs".into()).spawn(move || start.run());
+        let starter = starter.map_err(|error| Fault(format!("the system gives no thread: {error}")))?;
+        Ok(Self { stop, sinks, table, starter: Some(starter), grace })
+    }
+
+    /// Reads secrets and certificates again.
+    pub fn reload(&self) {
+        for sink in &self.sinks {
+            sink.reload();
+        }
+    }
+
+    /// Ships what was written until now, for `grace` at most; spools what would vanish; ends all threads.
+    pub fn stop(mut self, grace: Duration) {
+        *self.grace.lock().unwrap_or_else(PoisonError::into_inner) = grace;
+        self.stop.cancel();
+        let table = || self.table.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let wake = |table: Option<Arc<FileTable>>| {
+            if let Some(table) = table {
+                (0..self.sinks.len()).for_each(|consumer| table.wake(consumer));
+            }
+        };
+        wake(table());
+        let routes = self.starter.take().and_then(|starter| starter.join().ok()).unwrap_or_default();
+        wake(table());
+        for route in routes {
+            if route.join().is_err() {
+                tracing::error!("a route's thread had panicked");
+            }
+        }
+        if let Some(table) = table() {
+            table.stop();
+        }
+    }
+}
+
+impl Start {
+    fn run(mut self) -> Vec<JoinHandle<()>> {
+        let part = self.parts.part("logs");
+        let Some(lock) = self.lock() else { return Vec::new() };
+        let Some(containers_dir) = self.find_containers_dir(&part) else { return Vec::new() };
+        let options = TableOptions {
+            containers_dir,
+            spool_dir: Some(self.config.logs.state_dir.join("spool")),
+            spool_bytes: self.config.logs.spool_bytes,
+            inotify: self.config.logs.inotify,
+            own_container: self.own_container.clone(),
+            consumers: self.options.len(),
+        };
+        let table = match FileTable::start(options, &self.parts, self.metrics.table()) {
+            Ok(table) => table,
+            Err(error) => {
+                part.degraded(format!("the table of log files does not start: {error}"));
+                return Vec::new();
+            }
+        };
+        self.watchdog.watch("the table of log files", {
+            let table = Arc::clone(&table);
+            let stop = self.stop.clone();
+            let turned = std::sync::atomic::AtomicU64::new(0);
+            // While it stops it copies to the spool, and its end is bounded elsewhere.
+            move || if stop.is_cancelled() { turned.fetch_add(1, std::sync::atomic::Ordering::Relaxed) } else { table.beats() }
+        });
+        *self.table.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&table));
+        part.ok();
+        // The lock lives as long as the process.
+        std::mem::forget(lock);
+        std::mem::take(&mut self.options).into_iter().filter_map(|(options, sink)| self.start_route(options, sink, &table)).collect()
+    }
+
+    fn start_route(&self, options: RouteOptions, sink: Arc<Sink>, table: &Arc<FileTable>) -> Option<JoinHandle<()>> {
+        let name = options.spec.name();
+        let part = self.parts.part(&format!("route:{name}"));
+        let route = match Route::open(options, Arc::clone(table), sink, self.runtime.clone(), self.metrics.route(&name), &self.parts) {
+            Ok(route) => route,
+            Err(why) => {
+                part.degraded(why);
+                return None;
+            }
+        };
+        let (stop, grace) = (self.stop.clone(), Arc::clone(&self.grace));
+        let started = std::thread::Builder::new().name("route".into()).spawn(move || {
+            route.run(&stop, || *grace.lock().unwrap_or_else(PoisonError::into_inner));
+        });
+        match started {
+            Ok(thread) => Some(thread),
+            Err(error) => {
+                part.degraded(format!("the system gives no thread: {error}"));
+                None
+            }
+        }
+    }
+
+    /// Waits until no other agent works on the state directory. Without a directory to lock there is nothing to be shared. `None` when it is time to stop.
+    fn lock(&self) -> Option<Option<std::fs::File>> {
+        let part = self.parts.part("logs.state");
+        let directory = &self.config.logs.state_dir;
+        let opened = std::fs::create_dir_all(directory).and_then(|()| std::fs::File::create(directory.join("lock")));
+        let file = match opened {
+            Ok(file) => file,
+            Err(error) => {
+                part.degraded(format!(
+                    "{}: {error}; cursors live as long as the process, and a restart sends again what is still in the log files; --state-dir names another \
+                     directory",
+                    directory.display()
+                ));
+                return Some(None);
+            }
+        };
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {
+                    part.ok();
+                    return Some(Some(file));
+                }
+                Err(rustix::io::Errno::AGAIN) => {
+                    part.degraded(format!("{}: another agent works here; logs wait until it has ended", directory.display()));
+                }
+                Err(error) => {
+                    tracing::debug!("no lock on {}: {error}", directory.display());
+                    return Some(Some(file));
+                }
+            }
+            if self.stop.is_cancelled() {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(250));
+        }
+    }
+
+    /// Waits for the engine to tell where its data is, when nothing else tells it.
+    fn find_containers_dir(&mut self, part: &Part) -> Option<PathBuf> {
+        loop {
+            if let Some(directory) = self.containers_dir.take() {
+                return Some(directory);
+            }
+            part.degraded("no engine answers and its data is not at the usual place: --docker.containers-dir tells where its containers' log files are");
+            let engine = self.inventory.borrow().engine.clone();
+            if let Some(engine) = engine {
+                return Some(self.config.root.on_rootfs(&engine.docker_root_dir.join("containers")));
+            }
+            if self.stop.is_cancelled() {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(250));
+        }
+    }
+}
+
+/// The engine's containers directory as this process reaches it: told, or the engine's word, or the usual place when it is there.
+#[must_use]
+pub fn containers_dir(config: &Config, surroundings: &Surroundings) -> Option<PathBuf> {
+    if let Some(told) = &config.docker.containers_dir {
+        return Some(told.clone());
+    }
+    if let Some(engine) = &surroundings.engine {
+        return Some(config.root.on_rootfs(&engine.docker_root_dir.join("containers")));
+    }
+    let usual = config.root.on_rootfs(&Path::new(USUAL_DATA_ROOT).join("containers"));
+    usual.symlink_metadata().is_ok().then_some(usual)
+}
+
+/// Whether a new route begins with what was written before it.
+fn backfill(config: &Config, in_container: bool, part: &Part) -> bool {
+    match config.logs.backfill {
+        Backfill::All => true,
+        Backfill::None => false,
+        Backfill::Auto => {
+            let lasts = !in_container || outlives_container(&config.logs.state_dir);
+            if !lasts {
+                part.off(format!(
+                    "{} goes with this container, so logs begin with what is written from now on; a volume there, or --logs.backfill=all, ships older lines",
+                    config.logs.state_dir.display()
+                ));
+            }
+            lasts
+        }
+    }
+}
+
+/// Whether a directory is on a mount of its own, and not on the container's own layer or in memory.
+fn outlives_container(directory: &Path) -> bool {
+    let Ok(mounts) = procfs::process::Process::myself().and_then(|own| own.mountinfo()) else { return false };
+    let of = mounts
+        .into_iter()
+        .filter(|mount| directory.starts_with(&mount.mount_point))
+        .max_by_key(|mount| mount.mount_point.as_os_str().len());
+    of.is_some_and(|mount| mount.mount_point != Path::new("/") && mount.fs_type != "tmpfs")
+}

@@ -1,0 +1,461 @@
+//! One container's log as one route reads it: from file to file along the chain, entry by entry into lines, lines into records.
+
+use std::sync::Arc;
+
+use super::assemble::{Assembler, Line};
+use super::batch::Batch;
+use super::cursor::Position;
+use super::enrich::Enrichment;
+use super::files::{LogFile, LoggedContainer};
+use super::reader::json_file;
+use super::record::{self, IndexPattern};
+use super::route::RouteOptions;
+use super::{ContainerMeta, Fingerprint, Place, Stream};
+use crate::telemetry::RouteMetrics;
+
+/// What is read of a file at one time.
+const CHUNK: usize = 256 << 10;
+/// The longest entry that is taken: 16 KiB of control characters are six times as long in JSON, and the driver adds labels.
+const LONGEST_ENTRY: usize = 2 << 20;
+/// What a container may have read in one round before the next has its turn.
+const QUANTUM: usize = 1 << 20;
+
+/// Where a tail begins.
+#[derive(Debug)]
+pub enum Begin {
+    /// At what is acknowledged.
+    At(Box<Position>),
+    /// At the oldest line there is.
+    Oldest,
+    /// Behind the newest line there is.
+    Newest,
+}
+
+/// Whether a round brought something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing is there to read.
+    Nothing,
+    /// Something was read; there may be more.
+    Read,
+}
+
+/// Where records are written to.
+#[derive(Debug)]
+pub struct Encoder<'a> {
+    /// The batch being filled.
+    pub batch: &'a mut Batch,
+    /// The index of action lines; `None` for sinks without.
+    pub index: Option<&'a IndexPattern>,
+    /// The route's numbers.
+    pub metrics: &'a RouteMetrics,
+    /// Bytes and records at which the batch is full.
+    pub max: (usize, usize),
+}
+
+impl Encoder<'_> {
+    fn is_full(&self) -> bool {
+        self.batch.is_full(self.max.0, self.max.1)
+    }
+
+    fn line(&mut self, line: &Line<'_>, of: &Enrichment) {
+        let mut draft = self.batch.begin_record();
+        if let Some(index) = self.index {
+            record::action(index, line, draft.out());
+        }
+        record::encode(line, of, draft.document());
+        match draft.commit(line.time, line.id) {
+            Ok(()) => {
+                self.metrics.read.inc();
+                if line.cut.is_some() {
+                    self.metrics.truncated.inc();
+                }
+            }
+            // A batch is full long before it has 4 GiB.
+            Err(_) => self.metrics.dropped("batch_overflow", 1),
+        }
+    }
+}
+
+/// A container's log, and where this route is in it.
+#[derive(Debug)]
+pub struct Tail {
+    container: Arc<LoggedContainer>,
+    meta: Arc<ContainerMeta>,
+    enrichment: Enrichment,
+    assembler: Assembler,
+    begin: Option<Begin>,
+    /// Where the next entry begins. `None` until the first file is there.
+    at: Option<Place>,
+    /// The file being read. It is read to its end also after it left the chain.
+    file: Option<Arc<LogFile>>,
+    /// Entries before this place belong to the streams that were held there, and to no others.
+    replay: Option<Replay>,
+    /// The greatest of Docker's times read.
+    time: i64,
+    /// Whether the position has moved since it was taken.
+    moved: bool,
+    /// The container's counter of changes when there was nothing more to read.
+    seen: Option<u64>,
+    host: (String, Option<String>),
+    labels: Option<regex::Regex>,
+    metrics: RouteMetrics,
+}
+
+/// After a restart: entries from where a stream was held up to where everything had been read.
+#[derive(Debug)]
+struct Replay {
+    until: Place,
+    held: [Option<Place>; 2],
+    /// By stream, whether the reading has come to where it was held.
+    reached: [bool; 2],
+}
+
+impl Tail {
+    /// A tail of `container`, beginning at `begin`.
+    #[must_use]
+    pub fn new(container: Arc<LoggedContainer>, begin: Begin, options: &RouteOptions, metrics: &RouteMetrics) -> Self {
+        let meta = container.meta();
+        let host = (options.host_name.clone(), options.host_id.clone());
+        let enrichment = Enrichment::new(container.id(), &meta, &host.0, host.1.as_deref(), options.labels.as_ref());
+        let (assembler, time) = match &begin {
+            Begin::At(position) => (Assembler::resume(container.id(), options.max_record_bytes, position.runs.clone()), position.time),
+            Begin::Oldest | Begin::Newest => (Assembler::new(container.id(), options.max_record_bytes), i64::MIN),
+        };
+        let mut tail = Self {
+            container,
+            meta,
+            enrichment,
+            assembler,
+            begin: Some(begin),
+            at: None,
+            file: None,
+            replay: None,
+            time,
+            moved: false,
+            seen: None,
+            host,
+            labels: options.labels.clone(),
+            metrics: metrics.clone(),
+        };
+        if let Some(Begin::At(position)) = &tail.begin {
+            tail.acknowledge(options.consumer, position);
+        }
+        tail.find_beginning();
+        tail
+    }
+
+    /// Tells the table that everything before `position` is acknowledged.
+    pub fn acknowledge(&self, consumer: usize, position: &Position) {
+        let chain = self.container.chain();
+        let rank = |place: &Place| (chain.iter().position(|file| file.fingerprint() == place.file), place.offset);
+        let first = position.held.iter().flatten().chain([&position.place]).min_by_key(|place| rank(place));
+        if let Some(place) = first {
+            self.container.acknowledge(consumer, *place);
+        }
+    }
+
+    /// The removed container was read to its end and is acknowledged.
+    pub fn finish(&self, consumer: usize) {
+        self.container.finished(consumer);
+    }
+
+    /// Where this tail is; `None` before its first file is there.
+    #[must_use]
+    pub fn position(&self) -> Option<(super::ContainerId, Position)> {
+        let place = self.at?;
+        // While entries are replayed the streams that were held are behind, and the others stay where they were.
+        let (place, held) = match &self.replay {
+            Some(replay) => {
+                let mut held = replay.held;
+                for ((held, now), reached) in held.iter_mut().zip(self.assembler.held()).zip(replay.reached) {
+                    if reached {
+                        *held = Some(now.unwrap_or(place));
+                    }
+                }
+                (replay.until, held)
+            }
+            None => (place, self.assembler.held()),
+        };
+        Some((self.container.id().clone(), Position { place, time: self.time, held, runs: self.assembler.runs() }))
+    }
+
+    /// Where this tail is, when that has changed since it was last asked.
+    pub fn take_moved(&mut self) -> Option<(super::ContainerId, Position)> {
+        if !std::mem::take(&mut self.moved) {
+            return None;
+        }
+        self.position()
+    }
+
+    /// Whether the container is removed, and all of it is read and acknowledged.
+    #[must_use]
+    pub fn is_finished(&self, acknowledged: Option<&Position>) -> bool {
+        if !self.container.is_removed() || self.moved {
+            return false;
+        }
+        if self.assembler.held().iter().any(Option::is_some) {
+            return false;
+        }
+        let chain = self.container.chain();
+        let (Some(last), Some(at)) = (chain.last(), self.at) else { return chain.is_empty() };
+        // A place in a file that is not in the chain any more is behind everything, or before what is still to be read.
+        if chain.iter().all(|file| file.fingerprint() != at.file) {
+            return newer(&chain, at.file).is_none() && acknowledged.is_some_and(|position| position.place == at);
+        }
+        let read = last.is_final() && at.file == last.fingerprint() && last.len().is_ok_and(|length| at.offset >= length);
+        read && acknowledged.is_some_and(|position| position.place == at)
+    }
+
+    /// Bytes in the chain behind what is acknowledged.
+    #[must_use]
+    pub fn unacknowledged(&self, acknowledged: Option<&Position>) -> u64 {
+        let chain = self.container.chain();
+        let at = acknowledged.map(|position| position.place);
+        let first = at.and_then(|at| chain.iter().position(|file| file.fingerprint() == at.file)).unwrap_or(0);
+        let lengths = chain.iter().skip(first).filter_map(|file| file.len().ok().map(|length| (file.fingerprint(), length)));
+        lengths.map(|(file, length)| length.saturating_sub(at.filter(|at| at.file == file).map_or(0, |at| at.offset))).sum()
+    }
+
+    /// Turns [`Begin`] into a place, as soon as there is a file.
+    fn find_beginning(&mut self) {
+        let chain = self.container.chain();
+        let (Some(first), Some(last)) = (chain.first(), chain.last()) else { return };
+        let start = |file: &LogFile| Place { file: file.fingerprint(), offset: file.base() };
+        match self.begin.take() {
+            None => {}
+            Some(Begin::Oldest) => self.at = Some(start(first)),
+            Some(Begin::Newest) => {
+                let offset = last.len().unwrap_or(0);
+                self.at = Some(Place { file: last.fingerprint(), offset });
+                self.moved = true;
+            }
+            Some(Begin::At(position)) => self.resume(&chain, *position),
+        }
+    }
+
+    fn resume(&mut self, chain: &[Arc<LogFile>], position: Position) {
+        let index = |file: Fingerprint| chain.iter().position(|known| known.fingerprint() == file);
+        if index(position.place.file).is_none() {
+            // The file is gone, and with it what was behind the place. What is left begins with the first file that is newer.
+            let next = chain.iter().find(|file| file.fingerprint().first_time >= position.time).or(chain.last());
+            if let Some(file) = next {
+                let at = Place { file: file.fingerprint(), offset: file.base() };
+                tracing::warn!(container = ?self.container.id(), "the log file that was being read is gone: lines between it and the next are lost");
+                self.metrics.gap("rotated_away");
+                self.at = Some(at);
+                self.moved = true;
+            }
+            return;
+        }
+        let is_there =
+            |place: &Place| index(place.file).is_some_and(|index| chain.get(index).is_some_and(|file| place.offset >= file.base()));
+        let mut held = position.held;
+        for held in &mut held {
+            if held.as_ref().is_some_and(|place| !is_there(place)) {
+                // The beginning of a line whose end is still to come.
+                self.metrics.gap("rotated_away");
+                *held = None;
+            }
+        }
+        let rank = |place: &Place| (index(place.file), place.offset);
+        let first = held.iter().flatten().min_by_key(|place| rank(place)).copied();
+        self.at = Some(first.unwrap_or(position.place));
+        if first.is_some() {
+            self.replay = Some(Replay { until: position.place, held, reached: [false, false] });
+        }
+    }
+
+    /// Reads a quantum into `encoder`, whose batch may be full before.
+    pub fn read(&mut self, buffer: &mut Vec<u8>, encoder: &mut Encoder<'_>) -> Progress {
+        // The order matters: what is changed after these were asked is read in the next round.
+        let changed = self.container.changed();
+        if self.seen == Some(changed) {
+            return Progress::Nothing;
+        }
+        let is_ended = self.container.is_ended();
+        let meta = self.container.meta();
+        if !Arc::ptr_eq(&meta, &self.meta) {
+            self.enrichment = Enrichment::new(self.container.id(), &meta, &self.host.0, self.host.1.as_deref(), self.labels.as_ref());
+            self.meta = meta;
+        }
+        if self.at.is_none() {
+            self.find_beginning();
+        }
+        let mut progress = Progress::Nothing;
+        let mut quantum = QUANTUM;
+        loop {
+            let chain = self.container.chain();
+            let Some(at) = self.at else { break };
+            let (file, next) = match chain.iter().position(|file| file.fingerprint() == at.file) {
+                Some(index) => (chain.get(index).map(Arc::clone), chain.get(index + 1)),
+                // It was acknowledged as far as it went, and has left the chain; or the spool gave it up.
+                None => (self.file.take(), newer(&chain, at.file)),
+            };
+            let Some(file) = file.filter(|file| file.fingerprint() == at.file) else {
+                self.lost_file(&chain, at);
+                break;
+            };
+            self.file = Some(Arc::clone(&file));
+            let is_final = file.is_final();
+            match self.chunk(&file, at, is_final, buffer, encoder) {
+                Chunk::Read(bytes) => {
+                    progress = Progress::Read;
+                    if encoder.is_full() {
+                        return progress;
+                    }
+                    quantum = quantum.saturating_sub(bytes);
+                    if quantum == 0 {
+                        return progress;
+                    }
+                }
+                Chunk::End => match next {
+                    Some(next) if is_final => {
+                        self.move_to(Place { file: next.fingerprint(), offset: next.base() });
+                        progress = Progress::Read;
+                    }
+                    _ => {
+                        if is_ended && self.assembler.held().iter().any(Option::is_some) {
+                            let enrichment = &self.enrichment;
+                            self.assembler.end(&mut |line| encoder.line(&line, enrichment));
+                            self.moved = true;
+                            progress = Progress::Read;
+                        }
+                        self.seen = Some(changed);
+                        break;
+                    }
+                },
+                Chunk::Failed => break,
+            }
+        }
+        if self.at.is_none() {
+            self.seen = Some(changed);
+        }
+        progress
+    }
+
+    fn move_to(&mut self, place: Place) {
+        if self.replay.as_ref().is_some_and(|replay| replay.until == place) {
+            self.replay = None;
+        }
+        self.at = Some(place);
+        self.moved = true;
+    }
+
+    /// The file at `at` left the chain although it was not acknowledged, and no descriptor of it is left: the spool gave it up.
+    fn lost_file(&mut self, chain: &[Arc<LogFile>], at: Place) {
+        if let Some(next) = newer(chain, at.file).or(chain.first()) {
+            self.metrics.gap("spool_full");
+            self.replay = None;
+            self.move_to(Place { file: next.fingerprint(), offset: next.base() });
+        }
+    }
+
+    fn chunk(&mut self, file: &LogFile, at: Place, is_final: bool, buffer: &mut Vec<u8>, encoder: &mut Encoder<'_>) -> Chunk {
+        if at.offset < file.base() {
+            self.metrics.gap("spool_full");
+            self.move_to(Place { file: at.file, offset: file.base() });
+            return Chunk::Read(0);
+        }
+        let mut wanted = CHUNK;
+        loop {
+            if buffer.len() < wanted {
+                buffer.resize(wanted, 0);
+            }
+            let Some(space) = buffer.get_mut(..wanted) else { return Chunk::Failed };
+            let length = match file.read_at(space, at.offset) {
+                Ok(length) => length,
+                Err(error) => {
+                    tracing::debug!(container = ?self.container.id(), "a log file cannot be read: {error}");
+                    self.metrics.read_error();
+                    return Chunk::Failed;
+                }
+            };
+            let Some(bytes) = buffer.get(..length) else { return Chunk::Failed };
+            let Some(last) = memchr::memrchr(b'\n', bytes) else {
+                if length == wanted && wanted < LONGEST_ENTRY {
+                    wanted *= 2;
+                    continue;
+                }
+                return self.without_line_feed(file, at, length, is_final);
+            };
+            let whole = bytes.get(..=last).unwrap_or_default();
+            self.metrics.read_bytes.inc_by(whole.len() as u64);
+            return Chunk::Read(self.entries(at, whole, encoder));
+        }
+    }
+
+    /// Nothing in `length` bytes at `at` ends an entry.
+    fn without_line_feed(&mut self, file: &LogFile, at: Place, length: usize, is_final: bool) -> Chunk {
+        if length >= LONGEST_ENTRY {
+            // No entry is that long: it is passed over, piece by piece, until its line feed comes.
+            self.metrics.dropped("malformed", 1);
+            self.move_to(Place { file: at.file, offset: at.offset + length as u64 });
+            return Chunk::Read(length);
+        }
+        if length == 0 && file.len().is_ok_and(|whole| whole < at.offset) {
+            self.metrics.gap("truncated_file");
+            self.move_to(Place { file: at.file, offset: file.base() });
+            return Chunk::Read(0);
+        }
+        if length > 0 && is_final {
+            // The rest of an entry that the engine did not finish: it died.
+            self.metrics.dropped("malformed", 1);
+            self.move_to(Place { file: at.file, offset: at.offset + length as u64 });
+            return Chunk::Read(length);
+        }
+        Chunk::End
+    }
+
+    /// Takes whole lines of a file, as many as the batch has room for. How many bytes that were.
+    fn entries(&mut self, at: Place, whole: &[u8], encoder: &mut Encoder<'_>) -> usize {
+        let mut scratch = Vec::new();
+        let mut taken = 0;
+        for end in memchr::memchr_iter(b'\n', whole) {
+            let line = whole.get(taken..end).unwrap_or_default();
+            let start = Place { file: at.file, offset: at.offset + taken as u64 };
+            let end_offset = at.offset + end as u64 + 1;
+            if self.replay.as_ref().is_some_and(|replay| replay.until == start) {
+                self.replay = None;
+            }
+            match json_file::parse(line, &mut scratch) {
+                Ok(entry) => {
+                    self.time = self.time.max(entry.time);
+                    if self.wants(entry.stream, start) {
+                        let enrichment = &self.enrichment;
+                        self.assembler.entry(&entry, start, end_offset, &mut |line| encoder.line(&line, enrichment));
+                    }
+                }
+                Err(_) => self.metrics.dropped("malformed", 1),
+            }
+            taken = end + 1;
+            if encoder.is_full() {
+                break;
+            }
+        }
+        self.move_to(Place { file: at.file, offset: at.offset + taken as u64 });
+        taken
+    }
+
+    /// Whether an entry of this stream at this place is still to be read: always, but in a replay only from where its stream was held.
+    fn wants(&mut self, stream: Stream, start: Place) -> bool {
+        let Some(replay) = &mut self.replay else { return true };
+        let (held, reached) = (replay.held.get(stream.index()).copied().flatten(), replay.reached.get_mut(stream.index()));
+        let Some(reached) = reached else { return true };
+        *reached |= held == Some(start);
+        *reached
+    }
+}
+
+/// The first file of the chain that is newer than one that is not in it.
+fn newer(chain: &[Arc<LogFile>], file: Fingerprint) -> Option<&Arc<LogFile>> {
+    chain.iter().find(|known| known.fingerprint() != file && known.fingerprint().first_time >= file.first_time)
+}
+
+enum Chunk {
+    /// So many bytes were taken.
+    Read(usize),
+    /// Nothing more is there now.
+    End,
+    Failed,
+}
