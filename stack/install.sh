@@ -48,8 +48,8 @@ rustup_installer() {
   local url script
   for url in https://sh.rustup.rs https://static.rust-lang.org/rustup/rustup-init.sh; do
     # Whole before it is run: a download that breaks off is no script.
-    if script=$(curl --proto '=https' --tlsv1.2 -sSfL --retry 2 "$url"); then
-      RUSTUP_INIT_SKIP_PATH_CHECK=yes sh -s -- -y --quiet --profile minimal --default-toolchain "$1" --no-modify-path <<<"$script"
+    if script=$(curl --proto '=https' --tlsv1.2 -sSfL "$url"); then
+      RUSTUP_INIT_SKIP_PATH_CHECK=yes sh -s -- -y --quiet --profile minimal --default-toolchain "$1" --no-modify-path <<<"$script" >/dev/null
       return
     fi
   done
@@ -86,4 +86,18 @@ rust() {
   fi
   say "installing with rustup: ${missing[*]}"
   (cd "$root" && rustup component add "${missing[@]}")
+}
+
+# rust_exactly ROOT: as rust, and where a newer Rust is rustup's, the version of ROOT/Cargo.toml all the same: formatting and lints differ by version.
+rust_exactly() {
+  local wanted
+  rust "$1" || return 1
+  wanted=$(rust_wanted "$1")
+  case $(cd "$1" && rustc --version) in "rustc $wanted."*) return 0 ;; esac
+  if ! command -v rustup >/dev/null; then
+    say "this Rust is newer than $wanted, and is not rustup's: lints may differ"
+    return 0
+  fi
+  rustup toolchain list | grep -q "^$wanted-" || { say "installing Rust $wanted with rustup"; rustup toolchain install "$wanted" --profile minimal --no-self-update || return 1; }
+  export RUSTUP_TOOLCHAIN=$wanted
 }
