@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::collect;
 use crate::config::{Config, Fault, flags};
-use crate::containers::ContainersCollector;
+use crate::containers::{ContainersCollector, ContainersOptions};
 use crate::docker::api::{Engine, EngineInfo};
 use crate::docker::container::Labelling;
 use crate::docker::inventory::InventoryTask;
@@ -93,14 +93,14 @@ pub async fn run(config: Config, reread: &(dyn Fn() -> Result<Config, Fault> + S
     let node = surroundings.node.clone();
     let constant = Arc::new(node.label(&config));
     let label = config.host_label.as_deref().map(|name| (name, &*node.name));
-    let metrics = Metrics::new(label).map_err(|error| Fault(format!("skep's own metrics: {error}")))?;
+    let metrics = Metrics::labelled(label).map_err(|error| Fault(format!("skep's own metrics: {error}")))?;
 
     let stop = CancellationToken::new();
     let labelling = Labelling { allow: config.docker.label.clone(), ..Labelling::default() };
     let (inventory_task, inventory) = InventoryTask::new(config.docker.host.clone(), labelling, &parts, metrics.clone());
     let root = Arc::new(config.root.clone());
     let mut all = collectors(&config, &node)?;
-    all.push(("containers", Group::Containers, Box::new(ContainersCollector::new(inventory.clone()))));
+    all.push(("containers", Group::Containers, Box::new(ContainersCollector::new(inventory.clone(), ContainersOptions::default()))));
     if config.web.own_metrics {
         all.push(("skep", Group::Skep, Box::new(OwnCollector::new(metrics.clone(), parts.clone()))));
     }

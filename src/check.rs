@@ -147,7 +147,7 @@ fn trees(config: &Config, report: &mut Report) {
 
 async fn collectors(config: &Config, surroundings: &Surroundings, report: &mut Report) -> Result<(), Fault> {
     let parts = Parts::default();
-    let metrics = Metrics::new(None).map_err(|error| Fault(error.to_string()))?;
+    let metrics = Metrics::new().map_err(|error| Fault(error.to_string()))?;
     let all = app::collectors(config, &surroundings.node)?;
     let constant = Arc::new(crate::model::LabelSet::new());
     let scraper =

@@ -464,7 +464,7 @@ mod tests {
 
     fn scraper(collectors: Vec<(&'static str, Group, Box<dyn Collector>)>) -> Arc<Scraper> {
         let root = Arc::new(Root::find(Some("/nonexistent".into()), None, None, None));
-        Scraper::start(collectors, &root, &Arc::new(LabelSet::new()), Metrics::new(None).unwrap(), &Parts::default()).unwrap()
+        Scraper::start(collectors, &root, &Arc::new(LabelSet::new()), Metrics::new().unwrap(), &Parts::default()).unwrap()
     }
 
     fn text(bytes: &Bytes) -> String {

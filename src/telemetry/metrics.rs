@@ -145,11 +145,19 @@ impl TableMetrics {
 }
 
 impl Metrics {
-    /// Registers all metrics, with `constant`, a label's name and value, on every series.
+    /// Registers all metrics, without a constant label.
     ///
     /// # Errors
     /// When two of them have one name, which a test rules out.
-    pub fn new(constant: Option<(&str, &str)>) -> Result<Self, prometheus::Error> {
+    pub fn new() -> Result<Self, prometheus::Error> {
+        Self::labelled(None)
+    }
+
+    /// Registers all metrics, with `constant`, a label's name and value, on every series.
+    ///
+    /// # Errors
+    /// As [`Metrics::new`].
+    pub fn labelled(constant: Option<(&str, &str)>) -> Result<Self, prometheus::Error> {
         let labels = constant.map(|(name, value)| std::iter::once((name.to_owned(), value.to_owned())).collect());
         let registry = Registry::new_custom(None, labels)?;
         let counter = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
@@ -288,7 +296,7 @@ mod tests {
 
     #[test]
     fn every_metric_has_its_own_name() {
-        let metrics = Metrics::new(None).unwrap();
+        let metrics = Metrics::new().unwrap();
         metrics.route("es").gap("rotated_away");
         let mut text = Vec::new();
         metrics.encode(&mut text).unwrap();
