@@ -174,7 +174,13 @@ impl Topology {
             self.online.extend_from_slice(online);
             self.look(host, odd);
         }
-        write_throttles(&self.packages, host, out, "node_cpu_package_throttles_total", "Number of times this CPU package has been throttled.");
+        write_throttles(
+            &self.packages,
+            host,
+            out,
+            "node_cpu_package_throttles_total",
+            "Number of times this CPU package has been throttled.",
+        );
         write_throttles(&self.cores, host, out, "node_cpu_core_throttles_total", "Number of times this CPU core has been throttled.");
         self.write_isolated(host, out, odd);
         if self.hotplug {
@@ -234,7 +240,8 @@ impl Topology {
             let (Some(package), Some(core)) = (number("topology/physical_package_id"), number("topology/core_id")) else { continue };
             if !cores.contains_key(&(package, core)) && number("thermal_throttle/core_throttle_count").is_some() {
                 let labels = LabelSet::of([("package", &*package.to_string()), ("core", &*core.to_string())]);
-                cores.insert((package, core), Throttle { file: format!("{DIRECTORY}/{name}/thermal_throttle/core_throttle_count"), labels });
+                cores
+                    .insert((package, core), Throttle { file: format!("{DIRECTORY}/{name}/thermal_throttle/core_throttle_count"), labels });
             }
             if !packages.contains_key(&package) && number("thermal_throttle/package_throttle_count").is_some() {
                 let labels = LabelSet::of([("package", &*package.to_string())]);

@@ -33,7 +33,8 @@ impl Filter {
 
     /// Whether `name` passes.
     pub(super) fn keeps(&self, name: &[u8]) -> bool {
-        !self.exclude.as_ref().is_some_and(|pattern| pattern.is_match(name)) && self.include.as_ref().is_none_or(|pattern| pattern.is_match(name))
+        !self.exclude.as_ref().is_some_and(|pattern| pattern.is_match(name))
+            && self.include.as_ref().is_none_or(|pattern| pattern.is_match(name))
     }
 
     /// Whether names were asked for by an include pattern.

@@ -41,7 +41,12 @@ pub(super) const ENTRY: Entry = entry!("netdev", on, &[INCLUDE, EXCLUDE, CONTAIN
 
 fn build(settings: &Settings) -> Result<Box<dyn Collector>, String> {
     let filter = Filter::of(settings, &INCLUDE, &EXCLUDE)?;
-    Ok(Box::new(NetDev { interfaces: Interfaces::new(filter, settings.is_on(CONTAINERS.name)), devices: HashMap::new(), rows: Vec::new(), pass: 0 }))
+    Ok(Box::new(NetDev {
+        interfaces: Interfaces::new(filter, settings.is_on(CONTAINERS.name)),
+        devices: HashMap::new(),
+        rows: Vec::new(),
+        pass: 0,
+    }))
 }
 
 /// The columns in the order of the kernel's `net/core/net-procfs.c`: what is received, then what is sent.
@@ -137,8 +142,7 @@ impl Collector for NetDev {
                 }
             }
         }
-        let mut family =
-            out.family("node_network_receive_nohandler_total", Kind::Counter, "Network device statistic receive_nohandler.");
+        let mut family = out.family("node_network_receive_nohandler_total", Kind::Counter, "Network device statistic receive_nohandler.");
         for row in &rows {
             if let (Some(device), Some(number)) = (self.devices.get(&row.device), row.nohandler) {
                 family.sample_of(&device.labels, &[], number);

@@ -8,10 +8,13 @@ pub(super) const ENTRY: Entry = entry!("pressure", on, &[], |_| Ok(Box::new(Pres
 
 struct Pressure;
 
-/// A family: the file, the word at the beginning of its line, name and help.
+/// A family: the word at the beginning of its line, name and help.
+type Family = (&'static [u8], &'static str, &'static str);
+
+/// The files with their families.
 ///
 /// `full` of `cpu` is left out: for the whole system the kernel defines it as 0. `irq` has no `some`.
-const FAMILIES: [(&str, &[(&[u8], &str, &str)]); 4] = [
+const FAMILIES: [(&str, &[Family]); 4] = [
     (
         "pressure/cpu",
         &[(b"some", "node_pressure_cpu_waiting_seconds_total", "Total time in seconds that processes have waited for CPU time")],
@@ -20,7 +23,11 @@ const FAMILIES: [(&str, &[(&[u8], &str, &str)]); 4] = [
         "pressure/io",
         &[
             (b"some", "node_pressure_io_waiting_seconds_total", "Total time in seconds that processes have waited due to IO congestion"),
-            (b"full", "node_pressure_io_stalled_seconds_total", "Total time in seconds no process could make progress due to IO congestion"),
+            (
+                b"full",
+                "node_pressure_io_stalled_seconds_total",
+                "Total time in seconds no process could make progress due to IO congestion",
+            ),
         ],
     ),
     (
@@ -36,7 +43,11 @@ const FAMILIES: [(&str, &[(&[u8], &str, &str)]); 4] = [
     ),
     (
         "pressure/irq",
-        &[(b"full", "node_pressure_irq_stalled_seconds_total", "Total time in seconds no process could make progress due to IRQ congestion")],
+        &[(
+            b"full",
+            "node_pressure_irq_stalled_seconds_total",
+            "Total time in seconds no process could make progress due to IRQ congestion",
+        )],
     ),
 ];
 

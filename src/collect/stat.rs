@@ -6,7 +6,8 @@ use crate::host::parse;
 use crate::model::Kind;
 use crate::present;
 
-const SOFTIRQ: Flag = Flag::new("collector.stat.softirq", FlagKind::Switch, Some("false"), "Export the number of softirq calls for each vector.");
+const SOFTIRQ: Flag =
+    Flag::new("collector.stat.softirq", FlagKind::Switch, Some("false"), "Export the number of softirq calls for each vector.");
 
 pub(super) const ENTRY: Entry = entry!("stat", on, &[SOFTIRQ], build);
 
