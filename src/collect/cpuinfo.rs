@@ -1,10 +1,12 @@
 //! `node_cpu_info` and what goes with it, from `/proc/cpuinfo`. Off by default: the file is costly on machines with many CPUs.
 
+use std::collections::BTreeSet;
+
 use regex::bytes::Regex;
 
 use super::{Oddities, filter};
 use crate::config::{Flag, FlagKind, Settings};
-use crate::exposition::Writer;
+use crate::exposition::{Family, Writer};
 use crate::host::{Reader, parse};
 use crate::model::Kind;
 
@@ -63,30 +65,19 @@ impl CpuInfo {
             family.sample(&[("package", &package), ("core", &core), ("cpu", &processor)], megahertz * 1e6);
         }
         let Some(first) = cpus.first() else { return };
-        let lists: [(&Option<Regex>, &[u8], &str, &str, &str); 2] = [
-            (
-                &self.flags,
-                b"flags",
-                "node_cpu_flag_info",
-                "The `flags` field of CPU information from /proc/cpuinfo taken from the first core.",
-                "flag",
-            ),
-            (
-                &self.bugs,
-                b"bugs",
-                "node_cpu_bug_info",
-                "The `bugs` field of CPU information from /proc/cpuinfo taken from the first core.",
-                "bug",
-            ),
-        ];
-        for (pattern, key, name, help, label) in lists {
-            let Some(pattern) = pattern else { continue };
-            let mut family = out.family(name, Kind::Gauge, help);
-            let words: std::collections::BTreeSet<&[u8]> = parse::fields(first.get(key)).collect();
-            for word in words.into_iter().filter(|word| pattern.is_match(word)) {
-                family.sample(&[(label, &parse::text(word))], 1u64);
-            }
-        }
+        let help = "The `flags` field of CPU information from /proc/cpuinfo taken from the first core.";
+        write_words(self.flags.as_ref(), first.get(b"flags"), &mut out.family("node_cpu_flag_info", Kind::Gauge, help), "flag");
+        let help = "The `bugs` field of CPU information from /proc/cpuinfo taken from the first core.";
+        write_words(self.bugs.as_ref(), first.get(b"bugs"), &mut out.family("node_cpu_bug_info", Kind::Gauge, help), "bug");
+    }
+}
+
+/// The words of a list that `wanted` matches, each once; none without a pattern.
+fn write_words(wanted: Option<&Regex>, list: &[u8], family: &mut Family<'_>, label: &str) {
+    let Some(wanted) = wanted else { return };
+    let words: BTreeSet<&[u8]> = parse::fields(list).filter(|word| wanted.is_match(word)).collect();
+    for word in words {
+        family.sample(&[(label, &parse::text(word))], 1u64);
     }
 }
 
@@ -128,7 +119,7 @@ fn cpus(bytes: &[u8]) -> Vec<Block<'_>> {
             fields.push((key, value));
         }
     }
-    let mut known = std::collections::BTreeSet::new();
+    let mut known = BTreeSet::new();
     cpus.retain(|cpu| known.insert(cpu.get(b"processor")));
     cpus
 }

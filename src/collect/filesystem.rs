@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -19,7 +19,6 @@ use crate::config::{Flag, FlagKind, Settings};
 use crate::exposition::Writer;
 use crate::host::{Root, parse};
 use crate::model::{Kind, LabelSet, Value};
-use crate::present;
 
 const POINTS_INCLUDE: Flag = Flag::new(
     "collector.filesystem.mount-points-include",
@@ -109,19 +108,37 @@ struct Mount {
 
 impl Collector for Filesystem {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
+        let deadline = pass.deadline;
         let (host, out, odd) = pass.split();
         // Those of the first process are the host's. Where it is hidden (hidepid=), this process sees at least what is mounted into its own namespace.
-        let own = host.proc("1/mountinfo").is_err();
-        let bytes = if own { present!(host.proc("self/mountinfo")) } else { present!(host.proc("1/mountinfo")) };
-        if bytes != self.raw || self.mounts.is_empty() {
-            self.raw.clear();
-            self.raw.extend_from_slice(bytes);
+        let raw = &mut self.raw;
+        let changed = match host.proc("1/mountinfo").map(|bytes| keep(raw, bytes)) {
+            Ok(changed) => changed,
+            Err(first) => match host.proc("self/mountinfo").map(|bytes| keep(raw, bytes)) {
+                Ok(changed) => changed,
+                Err(second) if second.is_absent() && first.is_absent() => return Ok(Presence::Absent),
+                Err(second) => return Err(if second.is_absent() { first } else { second }.into()),
+            },
+        };
+        if changed {
             self.read(host.root(), odd);
         }
-        let outcomes = self.pool.ask(&self.asks, self.timeout);
+        // The pool takes a fifth more than its time, and the rest of the scrape wants some too.
+        let left = deadline.map_or(self.timeout, |deadline| deadline.saturating_duration_since(Instant::now()) * 3 / 4);
+        let outcomes = self.pool.ask(&self.asks, self.timeout.min(left));
         self.write(&outcomes, out);
         Ok(Presence::Present)
     }
+}
+
+/// Keeps `bytes` in `raw`, and says whether they are others than before.
+fn keep(raw: &mut Vec<u8>, bytes: &[u8]) -> bool {
+    let changed = raw != bytes;
+    if changed {
+        raw.clear();
+        raw.extend_from_slice(bytes);
+    }
+    changed
 }
 
 impl Filesystem {

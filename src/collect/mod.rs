@@ -4,6 +4,7 @@
 //! test with a recording of a real machine.
 
 use std::fmt;
+use std::time::Instant;
 
 mod cpu;
 mod cpuinfo;
@@ -91,6 +92,8 @@ pub struct Pass<'a> {
     pub host: &'a mut Reader,
     /// Takes the families.
     pub out: &'a mut Writer,
+    /// When the scrape answers with what it has. A collector that waits for something gives up before; `None` where nobody waits.
+    pub deadline: Option<Instant>,
     odd: Oddities,
 }
 
@@ -103,7 +106,14 @@ impl fmt::Debug for Pass<'_> {
 impl<'a> Pass<'a> {
     /// A pass over `host` into `out`.
     pub const fn new(host: &'a mut Reader, out: &'a mut Writer) -> Self {
-        Self { host, out, odd: Oddities { count: 0, example: String::new() } }
+        Self { host, out, deadline: None, odd: Oddities { count: 0, example: String::new() } }
+    }
+
+    /// The same pass, of a scrape that answers at `deadline`.
+    #[must_use]
+    pub const fn until(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
+        self
     }
 
     /// The reader, the writer and the oddities, each for itself: what was read stays borrowed while the other two are used.
@@ -197,13 +207,16 @@ pub fn flags() -> impl Iterator<Item = Flag> {
     std::iter::once(DISABLE_DEFAULTS).chain(of_each)
 }
 
+/// Collectors by their names.
+pub type Collectors = Vec<(&'static str, Box<dyn Collector>)>;
+
 /// Makes the collectors that `settings` ask for, in the order of their names.
 ///
 /// A collector runs when its switch says so; without a word about it, when it is on by default and `collector.disable-defaults` is not given.
 ///
 /// # Errors
 /// One sentence for each collector that cannot be made from its flags: the flag, the value, why it is refused and what would do.
-pub fn build(settings: &Settings) -> Result<Vec<(&'static str, Box<dyn Collector>)>, Vec<String>> {
+pub fn build(settings: &Settings) -> Result<Collectors, Vec<String>> {
     let defaults = !settings.is_on(DISABLE_DEFAULTS.name);
     let mut made = Vec::new();
     let mut refused = Vec::new();

@@ -8,10 +8,13 @@ pub(super) const ENTRY: Entry = entry!("pressure", on, &[], |_| Ok(Box::new(Pres
 
 struct Pressure;
 
-/// A family: the file, the word at the beginning of its line, name and help.
+/// A family: the word at the beginning of its line, name and help.
+type Family = (&'static [u8], &'static str, &'static str);
+
+/// The files with their families.
 ///
 /// `full` of `cpu` is left out: for the whole system the kernel defines it as 0. `irq` has no `some`.
-const FAMILIES: [(&str, &[(&[u8], &str, &str)]); 4] = [
+const FAMILIES: [(&str, &[Family]); 4] = [
     (
         "pressure/cpu",
         &[(b"some", "node_pressure_cpu_waiting_seconds_total", "Total time in seconds that processes have waited for CPU time")],

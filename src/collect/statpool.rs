@@ -52,10 +52,10 @@ pub(super) struct Pool {
     answer: Sender<Answer>,
     stat: Stat,
     workers: usize,
+    patience: Duration,
     alive: usize,
     next_worker: u64,
     next_ticket: u64,
-    lost: HashMap<u64, Arc<Path>>,
     /// What answered when it was last asked: this comes first, so that what hangs never stands before it.
     good: HashSet<Arc<Path>>,
 }
@@ -74,8 +74,19 @@ struct Shared {
 struct State {
     queue: VecDeque<Job>,
     running: Vec<Running>,
+    /// Workers that were given up, and what they hang at, by ticket: they end when their call comes back.
     retired: HashSet<u64>,
+    lost: HashMap<u64, Arc<Path>>,
     closed: bool,
+}
+
+impl State {
+    /// Takes the next question. What may hang is not begun while as many threads as may be lost are lost or could be.
+    fn take(&mut self) -> Option<Job> {
+        let at_risk = self.lost.len() + self.running.iter().filter(|running| running.suspect).count();
+        let next = self.queue.iter().position(|job| !job.suspect || at_risk < MOST_LOST)?;
+        self.queue.remove(next)
+    }
 }
 
 struct Job {
@@ -88,6 +99,7 @@ struct Running {
     worker: u64,
     ticket: u64,
     path: Arc<Path>,
+    suspect: bool,
     since: Instant,
 }
 
@@ -114,19 +126,18 @@ impl Pool {
             answer,
             stat,
             workers,
+            patience: PATIENCE,
             alive: 0,
             next_worker: 0,
             next_ticket: 0,
-            lost: HashMap::new(),
             good: HashSet::new(),
         }
     }
 
     /// Asks them all, and waits for each at most `timeout`, for all together a fifth more.
     pub(super) fn ask(&mut self, asks: &[Ask], timeout: Duration) -> Vec<Outcome> {
-        while let Ok(late) = self.answers.try_recv() {
-            self.lost.remove(&late.ticket);
-        }
+        // Late answers to earlier rounds: nobody wants them any more.
+        while self.answers.try_recv().is_ok() {}
         let mut round = Round { first: self.next_ticket, asked: Vec::new(), outcomes: asks.iter().map(|_| None).collect(), open: 0 };
         self.enqueue(asks, &mut round);
         let end = Instant::now() + timeout + timeout / 5;
@@ -137,10 +148,7 @@ impl Pool {
         self.give_up_if_alone(&mut round);
         while round.open > 0 {
             match self.answers.recv_timeout(self.wait(timeout, end)) {
-                Ok(Answer { ticket, result }) => {
-                    self.lost.remove(&ticket);
-                    round.settle(ticket, Outcome::Answered(result));
-                }
+                Ok(Answer { ticket, result }) => round.settle(ticket, Outcome::Answered(result)),
                 Err(RecvTimeoutError::Timeout) => self.look_after(&mut round, timeout, end),
                 // Cannot be: the pool holds a sender itself.
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -162,9 +170,9 @@ impl Pool {
         for wanted in 0..=2 {
             for (index, ask) in asks.iter().enumerate().filter(|(_, ask)| rank(ask) == wanted) {
                 let suspect = wanted == 2;
-                let outcome = if self.lost.values().any(|path| *path == ask.path) {
+                let outcome = if state.lost.values().any(|path| *path == ask.path) {
                     Outcome::Hangs
-                } else if suspect && self.lost.len() >= MOST_LOST {
+                } else if suspect && state.lost.len() >= MOST_LOST {
                     Outcome::Refused
                 } else {
                     state.queue.push_back(Job { ticket: self.next_ticket, path: Arc::clone(&ask.path), suspect });
@@ -183,27 +191,28 @@ impl Pool {
     /// How long to wait for an answer until something else is to be done.
     fn wait(&self, timeout: Duration, end: Instant) -> Duration {
         let state = self.shared.state();
+        let now = Instant::now();
         let first = state.running.iter().map(|running| running.since + timeout).min();
-        let until = first.map_or(end, |first| first.min(end)).saturating_duration_since(Instant::now());
-        if !state.queue.is_empty() && self.may_start() { until.min(PATIENCE) } else { until }
+        let until = first.unwrap_or(now + timeout).min(end).saturating_duration_since(now);
+        if !state.queue.is_empty() && self.may_start(state.lost.len()) { until.min(self.patience) } else { until }
     }
 
     /// Gives up what hangs, and starts a worker where the queue stands still.
     fn look_after(&mut self, round: &mut Round, timeout: Duration, end: Instant) {
         let now = Instant::now();
         let mut state = self.shared.state();
-        let State { queue, running, retired, .. } = &mut *state;
+        let State { queue, running, retired, lost, .. } = &mut *state;
         running.retain(|job| {
             let hangs = now >= job.since + timeout || now >= end;
             if hangs {
                 retired.insert(job.worker);
                 self.alive = self.alive.saturating_sub(1);
-                self.lost.insert(job.ticket, Arc::clone(&job.path));
+                lost.insert(job.ticket, Arc::clone(&job.path));
                 round.settle(job.ticket, Outcome::Hangs);
             }
             !hangs
         });
-        let full = self.lost.len() >= MOST_LOST;
+        let full = lost.len() >= MOST_LOST;
         queue.retain(|job| {
             let refused = now >= end || (full && job.suspect);
             if refused {
@@ -213,7 +222,7 @@ impl Pool {
         });
         let waiting = !queue.is_empty();
         drop(state);
-        if waiting && self.may_start() {
+        if waiting {
             self.start_worker();
         }
         self.give_up_if_alone(round);
@@ -228,12 +237,12 @@ impl Pool {
         }
     }
 
-    fn may_start(&self) -> bool {
-        self.alive < self.workers && self.alive + self.lost.len() < self.workers + MOST_LOST
+    const fn may_start(&self, lost: usize) -> bool {
+        self.alive < self.workers && self.alive + lost < self.workers + MOST_LOST
     }
 
     fn start_worker(&mut self) {
-        if !self.may_start() {
+        if !self.may_start(self.shared.state().lost.len()) {
             return;
         }
         let worker = self.next_worker;
@@ -278,18 +287,29 @@ fn work(me: u64, shared: &Shared, answer: &Sender<Answer>, stat: &Stat) {
             if state.closed {
                 return;
             }
-            match state.queue.pop_front() {
+            match state.take() {
                 Some(job) => break job,
                 None => state = shared.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
         };
-        state.running.push(Running { worker: me, ticket: job.ticket, path: Arc::clone(&job.path), since: Instant::now() });
+        state.running.push(Running {
+            worker: me,
+            ticket: job.ticket,
+            path: Arc::clone(&job.path),
+            suspect: job.suspect,
+            since: Instant::now(),
+        });
         drop(state);
         let result = stat(&job.path);
         let mut state = shared.state();
         state.running.retain(|running| running.worker != me);
+        state.lost.remove(&job.ticket);
         let retired = state.retired.remove(&me);
+        let waiting = !state.queue.is_empty();
         drop(state);
+        if waiting {
+            shared.wake.notify_all();
+        }
         if answer.send(Answer { ticket: job.ticket, result }).is_err() || retired {
             return;
         }
@@ -300,7 +320,7 @@ fn work(me: u64, shared: &Shared, answer: &Sender<Answer>, stat: &Stat) {
 mod tests {
     use super::*;
 
-    const SHORT: Duration = Duration::from_millis(40);
+    const SHORT: Duration = Duration::from_millis(500);
     const LONG: Duration = Duration::from_secs(60);
 
     /// Paths that begin with `/hung` answer only when the gate is opened.
@@ -309,7 +329,6 @@ mod tests {
         open: Mutex<bool>,
         wake: Condvar,
         calls: Mutex<Vec<String>>,
-        returned: Mutex<usize>,
     }
 
     fn pool(gate: &Arc<Gate>) -> Pool {
@@ -320,7 +339,6 @@ mod tests {
                 gate.calls.lock().unwrap().push(path.display().to_string());
                 if path.starts_with("/hung") {
                     drop(gate.wake.wait_while(gate.open.lock().unwrap(), |open| !*open).unwrap());
-                    *gate.returned.lock().unwrap() += 1;
                 }
                 if path.starts_with("/error") {
                     return Err(io::ErrorKind::PermissionDenied.into());
@@ -350,6 +368,7 @@ mod tests {
     #[test]
     fn where_everything_answers_there_is_one_worker() {
         let mut pool = pool(&Arc::default());
+        pool.patience = LONG;
         assert_eq!(short(&pool.ask(&asks(&["/a", "/error", "/c"]), LONG)), "aea");
         assert_eq!(short(&pool.ask(&asks(&["/a", "/error", "/c"]), LONG)), "aea");
         assert_eq!(pool.alive, 1);
@@ -364,7 +383,7 @@ mod tests {
         // The next time nobody waits for it, not even with a limit of a minute.
         assert_eq!(short(&pool.ask(&all, LONG)), "haaa");
         assert_eq!(gate.calls.lock().unwrap().iter().filter(|call| *call == "/hung/1").count(), 1);
-        assert_eq!(pool.lost.len(), 1);
+        assert_eq!(pool.shared.state().lost.len(), 1);
     }
 
     #[test]
@@ -376,10 +395,9 @@ mod tests {
         *gate.open.lock().unwrap() = true;
         gate.wake.notify_all();
         // The late answer comes by the same channel as every other, so waiting for it is waiting for the worker.
-        let late = pool.answers.recv_timeout(LONG).unwrap();
-        pool.lost.remove(&late.ticket);
+        pool.answers.recv_timeout(LONG).unwrap();
         assert_eq!(short(&pool.ask(&all, LONG)), "aa");
-        assert_eq!(pool.lost.len(), 0);
+        assert_eq!(pool.shared.state().lost.len(), 0);
     }
 
     #[test]
@@ -393,9 +411,9 @@ mod tests {
         for _ in 0..3 {
             let outcomes = short(&pool.ask(&all, SHORT));
             assert!(outcomes.starts_with('a') && outcomes.ends_with('a'), "{outcomes}");
-            assert!(pool.lost.len() <= 2 * MOST_LOST && pool.alive + pool.lost.len() <= 4 + MOST_LOST);
+            assert_eq!(pool.shared.state().lost.len(), MOST_LOST);
+            assert!(pool.alive <= 4);
         }
-        let calls = gate.calls.lock().unwrap().iter().filter(|call| call.starts_with("/hung")).count();
-        assert!((MOST_LOST..=2 * MOST_LOST).contains(&calls), "{calls}");
+        assert_eq!(gate.calls.lock().unwrap().iter().filter(|call| call.starts_with("/hung")).count(), MOST_LOST);
     }
 }

@@ -108,18 +108,25 @@ impl Reader {
     /// `<proc>/net/relative`, which is the reader's own namespace. Says which it was.
     ///
     /// # Errors
-    /// As [`Reader::proc`]; the error is that of the second file.
+    /// As [`Reader::proc`]; the error is that of the second file, and of the first where the second is absent and the first is not.
     pub fn net(&mut self, relative: &str) -> Result<(NetSource, &[u8]), ReadError> {
         self.path.clone_from(&self.root.proc);
         self.path.push("1/net");
         self.path.push(relative);
-        if fill(&self.path, &mut self.buffer).is_ok() {
-            return Ok((NetSource::Host, &self.buffer));
-        }
+        let first = match fill(&self.path, &mut self.buffer) {
+            Ok(()) => return Ok((NetSource::Host, &self.buffer)),
+            Err(source) => ReadError { path: self.path.clone(), source },
+        };
         self.path.clone_from(&self.root.proc);
         self.path.push("net");
         self.path.push(relative);
-        Ok((NetSource::Own, self.read()?))
+        match fill(&self.path, &mut self.buffer) {
+            Ok(()) => Ok((NetSource::Own, &self.buffer)),
+            Err(source) => {
+                let second = ReadError { path: self.path.clone(), source };
+                Err(if second.is_absent() && !first.is_absent() { first } else { second })
+            }
+        }
     }
 
     /// Reads a file at a path below one of the trees, for collectors that walk directories.

@@ -9,22 +9,22 @@ use skep::exposition::Writer;
 use skep::host::{Reader, Root};
 
 /// A path below `tests/`.
-pub fn path(relative: &str) -> PathBuf {
+pub(crate) fn path(relative: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(relative)
 }
 
 /// The trees of a recorded machine.
-pub fn recorded(machine: &str) -> Root {
+pub(crate) fn recorded(machine: &str) -> Root {
     at(&path("fixtures/host").join(machine))
 }
 
 /// The trees below a directory.
-pub fn at(directory: &Path) -> Root {
+pub(crate) fn at(directory: &Path) -> Root {
     Root { proc: directory.join("proc"), sys: directory.join("sys"), rootfs: directory.join("root"), udev: directory.join("udev") }
 }
 
 /// The default of every flag, with `given` laid over it.
-pub fn settings(given: &[(&str, &str)]) -> Settings {
+pub(crate) fn settings(given: &[(&str, &str)]) -> Settings {
     let mut settings = Settings::default();
     for flag in collect::flags() {
         if let Some(default) = flag.default {
@@ -38,15 +38,15 @@ pub fn settings(given: &[(&str, &str)]) -> Settings {
 }
 
 /// What a collector gave in one pass.
-pub struct Collected {
-    pub result: Result<Presence, CollectError>,
-    pub text: String,
-    pub oddities: u64,
-    pub example: String,
+pub(crate) struct Collected {
+    pub(crate) result: Result<Presence, CollectError>,
+    pub(crate) text: String,
+    pub(crate) oddities: u64,
+    pub(crate) example: String,
 }
 
 /// Runs a collector once over the trees of `root`.
-pub fn run(collector: &mut dyn Collector, root: Root) -> Collected {
+pub(crate) fn run(collector: &mut dyn Collector, root: Root) -> Collected {
     let mut reader = Reader::new(Arc::new(root));
     let mut writer = Writer::new(Arc::default());
     let mut pass = Pass::new(&mut reader, &mut writer);
@@ -56,7 +56,7 @@ pub fn run(collector: &mut dyn Collector, root: Root) -> Collected {
 }
 
 /// Every line of an exposition is of its form, no sample is there twice, and the samples of a family follow its head.
-pub fn check_exposition(text: &str) {
+pub(crate) fn check_exposition(text: &str) {
     let mut samples = std::collections::BTreeSet::new();
     let mut families = std::collections::BTreeSet::new();
     let mut family = "";
@@ -76,7 +76,7 @@ pub fn check_exposition(text: &str) {
 }
 
 /// Compares with `tests/golden/NAME`, or writes it when `UPDATE_GOLDEN=1` is in the environment.
-pub fn golden(name: &str, text: &str) {
+pub(crate) fn golden(name: &str, text: &str) {
     let file = path("golden").join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some_and(|wish| wish == "1") {
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
