@@ -87,6 +87,7 @@ struct Outcome {
 
 /// One scrape under way.
 struct Flight {
+    deadline: Instant,
     gathered: Mutex<Gathered>,
     left: AtomicUsize,
     landed: watch::Sender<bool>,
@@ -218,7 +219,8 @@ impl Scraper {
     async fn fly(&self, selection: Selection, limit: Duration) -> Bytes {
         let wanted: Vec<usize> = (0..self.slots.len()).filter(|index| selection.0 >> index & 1 == 1).collect();
         let (landed, mut arrival) = watch::channel(wanted.is_empty());
-        let flight = Arc::new(Flight { gathered: Mutex::default(), left: AtomicUsize::new(wanted.len()), landed });
+        let flight =
+            Arc::new(Flight { deadline: Instant::now() + limit, gathered: Mutex::default(), left: AtomicUsize::new(wanted.len()), landed });
         for index in &wanted {
             // Without a worker nothing takes from the queue, which must not grow.
             if self.workers.free.load(Ordering::SeqCst) == 0 || self.queue.send((*index, Arc::clone(&flight))).is_err() {
@@ -343,7 +345,7 @@ impl Worker {
                 continue;
             };
             let begun = Instant::now();
-            let verdict = self.run(slot, &mut work);
+            let verdict = self.run(slot, &mut work, flight.deadline);
             let outcome = Outcome { slot: index, verdict, seconds: begun.elapsed().as_secs_f64() };
             {
                 let mut gathered = held(&flight.gathered);
@@ -377,11 +379,11 @@ impl Worker {
         enough
     }
 
-    fn run(&self, slot: &Slot, work: &mut Work) -> Verdict {
+    fn run(&self, slot: &Slot, work: &mut Work, deadline: Instant) -> Verdict {
         work.writer.clear();
         let Work { collector, reader, writer } = work;
         let ended = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            let mut pass = Pass::new(reader, writer);
+            let mut pass = Pass::new(reader, writer).until(deadline);
             let presence = collector.collect(&mut pass);
             (presence, pass.oddities())
         }));

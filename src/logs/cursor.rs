@@ -111,7 +111,8 @@ impl CursorFile {
     pub fn load(&self, route: &str) -> io::Result<Found> {
         let text = match fs::read(&self.path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            // Where there can be no directory, there is no cursor either.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(Found::Nothing),
             Err(error) => return Err(error),
         };
         match parse(&text, route) {

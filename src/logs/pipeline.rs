@@ -21,6 +21,9 @@ use crate::swarm::identity::own_container_id;
 use crate::telemetry::{Metrics, Part, Parts};
 use crate::watchdog::Watchdog;
 
+/// How long a route that cannot be opened waits before it is tried again.
+const ROUTE_RETRY: Duration = Duration::from_secs(2);
+
 /// Where the engine keeps its data unless it was told otherwise.
 const USUAL_DATA_ROOT: &str = "/var/lib/docker";
 
@@ -179,19 +182,24 @@ impl Start {
         std::mem::take(&mut self.options).into_iter().filter_map(|(options, sink)| self.start_route(options, sink, &table)).collect()
     }
 
+    /// A route that cannot be opened now (its cursor cannot be read, its output cannot be cut) is tried again: what is wrong may go.
     fn start_route(&self, options: RouteOptions, sink: Arc<Sink>, table: &Arc<FileTable>) -> Option<JoinHandle<()>> {
         let name = options.spec.name();
         let part = self.parts.part(&format!("route:{name}"));
-        let route = match Route::open(options, Arc::clone(table), sink, self.runtime.clone(), self.metrics.route(&name), &self.parts) {
-            Ok(route) => route,
-            Err(why) => {
-                part.degraded(why);
-                return None;
-            }
-        };
         let (stop, grace) = (self.stop.clone(), Arc::clone(&self.grace));
+        let (table, runtime, metrics, parts) = (Arc::clone(table), self.runtime.clone(), self.metrics.route(&name), self.parts.clone());
+        let of_thread = part.clone();
         let started = std::thread::Builder::new().name("route".into()).spawn(move || {
-            route.run(&stop, || *grace.lock().unwrap_or_else(PoisonError::into_inner));
+            while !stop.is_cancelled() {
+                match Route::open(options.clone(), Arc::clone(&table), Arc::clone(&sink), runtime.clone(), metrics.clone(), &parts) {
+                    Ok(route) => {
+                        route.run(&stop, || *grace.lock().unwrap_or_else(PoisonError::into_inner));
+                        return;
+                    }
+                    Err(why) => of_thread.degraded(why),
+                }
+                table.wait(options.consumer, ROUTE_RETRY);
+            }
         });
         match started {
             Ok(thread) => Some(thread),

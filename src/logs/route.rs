@@ -30,7 +30,7 @@ const PULSE: Duration = Duration::from_secs(1);
 const LAG_EVERY: Duration = Duration::from_secs(5);
 
 /// What a route works with.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RouteOptions {
     /// The route.
     pub spec: RouteSpec,
