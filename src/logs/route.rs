@@ -4,7 +4,8 @@
 //! to the sink. One batch is in flight, one is being filled; when both are full the route stops reading, and the log files are the queue. When every record of
 //! the batch in flight has its verdict, the positions behind it are saved and told to the table, in that order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
@@ -20,7 +21,7 @@ use super::cursor::{Cursor, CursorFile, Found, Position};
 use super::files::FileTable;
 use super::record::IndexPattern;
 use super::sink::{Delivery, Sink};
-use super::tail::{Begin, Encoder, Progress, Tail};
+use super::tail::{Begin, Buffers, Encoder, Progress, Tail};
 use crate::config::RouteSpec;
 use crate::telemetry::{Part, Parts, RouteMetrics};
 
@@ -28,6 +29,9 @@ use crate::telemetry::{Part, Parts, RouteMetrics};
 const PULSE: Duration = Duration::from_secs(1);
 /// How often what is not acknowledged is added up over all files.
 const LAG_EVERY: Duration = Duration::from_secs(5);
+
+/// How many positions of containers that are gone are kept.
+const KEPT_POSITIONS: usize = 256;
 
 /// What a route works with.
 #[derive(Debug, Clone)]
@@ -75,13 +79,15 @@ pub struct Route {
     /// Whether all containers of the start have been met: then one that is met is new.
     has_begun: bool,
     tails: BTreeMap<ContainerId, Tail>,
-    /// Which container is read first in the next round.
-    turn: usize,
+    /// Removed containers that are done with here, and still in the table for another route.
+    finished: BTreeSet<ContainerId>,
+    /// The container behind which the next round begins.
+    turn: Option<ContainerId>,
     filling: Batch,
     filling_since: Option<Instant>,
     spare: Option<Batch>,
     flight: Option<Flight>,
-    buffer: Vec<u8>,
+    buffers: Buffers,
     lag_measured: Option<Instant>,
     /// Cancelled when the time to stop is over: what is in flight is given up and not acknowledged.
     abort: CancellationToken,
@@ -139,12 +145,13 @@ impl Route {
             has_history,
             has_begun: false,
             tails: BTreeMap::new(),
-            turn: 0,
+            finished: BTreeSet::new(),
+            turn: None,
             filling: Batch::new(),
             filling_since: None,
             spare: None,
             flight: None,
-            buffer: Vec::new(),
+            buffers: Buffers::default(),
             lag_measured: None,
             abort: CancellationToken::new(),
         })
@@ -158,6 +165,9 @@ impl Route {
                 stopping = Some(Instant::now());
             }
             self.land();
+            if self.abort.is_cancelled() && self.flight.is_none() {
+                break;
+            }
             self.meet_containers();
             let progressed = self.fill();
             self.launch(stopping.is_some());
@@ -262,7 +272,7 @@ impl Route {
         let first_scan_done = self.table.first_scan_done();
         let containers = self.table.containers();
         for container in containers.iter() {
-            if self.tails.contains_key(container.id()) {
+            if self.tails.contains_key(container.id()) || self.finished.contains(container.id()) {
                 continue;
             }
             let begin = match self.cursor.containers.get(container.id()) {
@@ -280,19 +290,34 @@ impl Route {
                 self.settle(self.tails.values().filter_map(Tail::position).collect());
             }
         }
-        let consumer = self.options.consumer;
         let cursor = &self.cursor;
         let gone: Vec<ContainerId> =
             self.tails.iter().filter(|(id, tail)| tail.is_finished(cursor.containers.get(id))).map(|(id, _)| id.clone()).collect();
         for id in gone {
             if let Some(tail) = self.tails.remove(&id) {
-                tail.finish(consumer);
+                tail.finish(self.options.consumer);
+                self.finished.insert(id);
             }
-            self.cursor.containers.remove(&id);
         }
-        if first_scan_done && self.flight.is_none() && self.cursor.containers.len() > self.tails.len() {
-            let known: std::collections::BTreeSet<&ContainerId> = containers.iter().map(|container| container.id()).collect();
-            self.cursor.containers.retain(|id, _| known.contains(id));
+        if !self.finished.is_empty() {
+            // The table forgets a container when every route is done with it.
+            let known: BTreeSet<&ContainerId> = containers.iter().map(|container| container.id()).collect();
+            self.finished.retain(|id| known.contains(id));
+        }
+        self.forget_the_oldest();
+    }
+
+    /// Positions of containers that are gone are kept for a while: a directory that was out of reach for a moment must not be sent again. The
+    /// oldest are dropped beyond a bound.
+    fn forget_the_oldest(&mut self) {
+        let gone = self.cursor.containers.len().saturating_sub(self.tails.len());
+        if gone <= KEPT_POSITIONS {
+            return;
+        }
+        let tails = &self.tails;
+        let oldest = self.cursor.containers.iter().filter(|(id, _)| !tails.contains_key(*id)).min_by_key(|(_, position)| position.time);
+        if let Some(id) = oldest.map(|(id, _)| id.clone()) {
+            self.cursor.containers.remove(&id);
         }
     }
 
@@ -303,22 +328,23 @@ impl Route {
         if full(&self.filling) {
             return false;
         }
-        let mut encoder = Encoder {
-            batch: &mut self.filling,
-            index: self.index.as_ref(),
-            metrics: &self.metrics,
-            max: (spec.batch_bytes, spec.batch_records),
-        };
-        let count = self.tails.len().max(1);
-        self.turn = (self.turn + 1) % count;
+        let max = (spec.batch_bytes, spec.batch_records);
+        let mut encoder = Encoder { batch: &mut self.filling, index: self.index.as_ref(), metrics: &self.metrics, max };
         let mut progressed = false;
-        let (first, second): (Vec<_>, Vec<_>) = self.tails.values_mut().enumerate().partition(|(index, _)| *index >= self.turn);
-        for (_, tail) in first.into_iter().chain(second) {
-            match tail.read(&mut self.buffer, &mut encoder) {
-                Progress::Nothing => {}
-                Progress::Read => progressed = true,
+        // Those behind the last turn first, then the others: when the batch is full before all had theirs, the next round begins where this one ended.
+        let (behind, before) = match self.turn.take() {
+            Some(last) => ((Bound::Excluded(last.clone()), Bound::Unbounded), Some((Bound::Unbounded, Bound::Included(last)))),
+            None => ((Bound::Unbounded, Bound::Unbounded), None),
+        };
+        for range in [Some(behind), before].into_iter().flatten() {
+            for (id, tail) in self.tails.range_mut::<ContainerId, _>(range) {
+                progressed |= tail.read(&mut self.buffers, &mut encoder) == Progress::Read;
+                if full(encoder.batch) {
+                    self.turn = Some(id.clone());
+                    break;
+                }
             }
-            if full(encoder.batch) {
+            if self.turn.is_some() {
                 break;
             }
         }

@@ -40,6 +40,15 @@ pub enum Progress {
     Read,
 }
 
+/// Memory that all tails of a route use in turn.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    /// What is read of a file.
+    chunk: Vec<u8>,
+    /// An entry without its escapes.
+    entry: Vec<u8>,
+}
+
 /// Where records are written to.
 #[derive(Debug)]
 pub struct Encoder<'a> {
@@ -267,7 +276,7 @@ impl Tail {
     }
 
     /// Reads a quantum into `encoder`, whose batch may be full before.
-    pub fn read(&mut self, buffer: &mut Vec<u8>, encoder: &mut Encoder<'_>) -> Progress {
+    pub fn read(&mut self, buffers: &mut Buffers, encoder: &mut Encoder<'_>) -> Progress {
         // The order matters: what is changed after these were asked is read in the next round.
         let changed = self.container.changed();
         if self.seen == Some(changed) {
@@ -298,7 +307,7 @@ impl Tail {
             };
             self.file = Some(Arc::clone(&file));
             let is_final = file.is_final();
-            match self.chunk(&file, at, is_final, buffer, encoder) {
+            match self.chunk(&file, at, is_final, buffers, encoder) {
                 Chunk::Read(bytes) => {
                     progress = Progress::Read;
                     if encoder.is_full() {
@@ -351,7 +360,8 @@ impl Tail {
         }
     }
 
-    fn chunk(&mut self, file: &LogFile, at: Place, is_final: bool, buffer: &mut Vec<u8>, encoder: &mut Encoder<'_>) -> Chunk {
+    fn chunk(&mut self, file: &LogFile, at: Place, is_final: bool, buffers: &mut Buffers, encoder: &mut Encoder<'_>) -> Chunk {
+        let buffer = &mut buffers.chunk;
         if at.offset < file.base() {
             self.metrics.gap("spool_full");
             self.move_to(Place { file: at.file, offset: file.base() });
@@ -381,7 +391,7 @@ impl Tail {
             };
             let whole = bytes.get(..=last).unwrap_or_default();
             self.metrics.read_bytes.inc_by(whole.len() as u64);
-            return Chunk::Read(self.entries(at, whole, encoder));
+            return Chunk::Read(self.entries(at, whole, &mut buffers.entry, encoder));
         }
     }
 
@@ -408,8 +418,7 @@ impl Tail {
     }
 
     /// Takes whole lines of a file, as many as the batch has room for. How many bytes that were.
-    fn entries(&mut self, at: Place, whole: &[u8], encoder: &mut Encoder<'_>) -> usize {
-        let mut scratch = Vec::new();
+    fn entries(&mut self, at: Place, whole: &[u8], scratch: &mut Vec<u8>, encoder: &mut Encoder<'_>) -> usize {
         let mut taken = 0;
         for end in memchr::memchr_iter(b'\n', whole) {
             let line = whole.get(taken..end).unwrap_or_default();
@@ -418,15 +427,22 @@ impl Tail {
             if self.replay.as_ref().is_some_and(|replay| replay.until == start) {
                 self.replay = None;
             }
-            match json_file::parse(line, &mut scratch) {
-                Ok(entry) => {
-                    self.time = self.time.max(entry.time);
-                    if self.wants(entry.stream, start) {
-                        let enrichment = &self.enrichment;
-                        self.assembler.entry(&entry, start, end_offset, &mut |line| encoder.line(&line, enrichment));
-                    }
+            let mut start = start;
+            let mut parsed = json_file::parse(line, scratch);
+            if parsed.is_err() {
+                self.metrics.dropped("malformed", 1);
+                // An engine that died in the middle of an entry went on behind it, on the same line.
+                if let Some(rest) = json_file::behind_tear(line) {
+                    start.offset = end_offset - 1 - rest.len() as u64;
+                    parsed = json_file::parse(rest, scratch);
                 }
-                Err(_) => self.metrics.dropped("malformed", 1),
+            }
+            if let Ok(entry) = parsed {
+                self.time = self.time.max(entry.time);
+                if self.wants(entry.stream, start) {
+                    let enrichment = &self.enrichment;
+                    self.assembler.entry(&entry, start, end_offset, &mut |line| encoder.line(&line, enrichment));
+                }
             }
             taken = end + 1;
             if encoder.is_full() {
