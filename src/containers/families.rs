@@ -109,7 +109,7 @@ const REST: &[One] = families![
     Gauge "container_spec_cpu_quota" "CPU quota of the container." |row| number(row.usage.limits.cpu_quota);
     Gauge "container_spec_cpu_shares" "CPU share of the container." |row| number(shares(row));
     Gauge "container_spec_memory_limit_bytes" "Memory limit for the container."
-        |row| number(if row.container.is_some() { row.usage.limits.memory } else { Some(row.machine_memory) });
+        |row| number(if row.container.is_some() { row.usage.limits.memory } else { Some(row.machine_memory).filter(|bytes| *bytes > 0) });
     Gauge "container_spec_memory_swap_limit_bytes" "Memory swap limit for the container." |row| number(row.usage.limits.memory_and_swap);
     Gauge "container_spec_memory_reservation_limit_bytes" "Memory reservation limit for the container."
         |row| number(row.usage.limits.memory_reservation);

@@ -128,6 +128,8 @@ impl ContainersCollector {
         usage.limits = crate::cgroup::Limits::default();
         usage.io.clear();
         (usage.processes, usage.threads) = (None, None);
+        // v1 does not count the root's: its 0 would be a lie.
+        usage.oom_kills = None;
         (usage.pressure_cpu, usage.pressure_memory, usage.pressure_io) = (None, None, None);
         if usage.oddities > 0 {
             pass.odd(&usage.example);
