@@ -13,13 +13,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fake_engine::{FakeEngine, Reply};
 
+type Odd = (String, fn() -> Reply);
+
 /// What the engine has, changed by the test while it runs.
 #[derive(Clone, Default)]
 struct World {
     /// By id: name and state.
     containers: Arc<Mutex<BTreeMap<String, (String, String)>>>,
     /// Answers that replace the usual ones, by the end of the path.
-    odd: Arc<Mutex<Vec<(String, fn() -> Reply)>>>,
+    odd: Arc<Mutex<Vec<Odd>>>,
 }
 
 impl World {
@@ -184,6 +186,8 @@ async fn events_are_followed_and_a_lost_stream_is_made_good() {
     until_streaming(&engine).await;
     assert_eq!(agent.metrics.docker_resyncs.get(), 1);
 
+    // What is no container's was not asked for.
+    engine.event(r#"{"Type":"network","Action":"connect","Actor":{"ID":"n"},"timeNano":1}"#);
     world.put('b', "new", "running");
     engine.event(&event("start", 'b'));
     let after = agent.sees(&[("web", "running"), ("new", "running")]).await;
