@@ -1,6 +1,15 @@
 //! Containers from the engine's answers to the exposition: recordings of a real engine and of real cgroups, an engine that answers by script, and, where
 //! there is one, a real engine.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::let_underscore_must_use,
+    clippy::print_stdout,
+    reason = "a test that fails may panic, and a client that went away is no fault"
+)]
+
 #[path = "support/fake_engine.rs"]
 mod fake_engine;
 

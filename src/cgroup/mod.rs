@@ -45,6 +45,8 @@ enum How {
     Kept,
     /// At each scrape, opened anew.
     Opened,
+    /// At each scrape, where a device is under the bfq scheduler.
+    Bfq,
     /// A limit: seldom, for it changes only when someone changes it.
     Limit,
 }
@@ -57,6 +59,7 @@ pub struct Group {
     /// One for each file that may be kept; empty when none may.
     slots: Vec<Kept>,
     is_root: bool,
+    reads_bfq: bool,
 }
 
 impl std::fmt::Debug for KernelFile {
@@ -66,7 +69,7 @@ impl std::fmt::Debug for KernelFile {
 }
 
 /// How many descriptors a [`Group`] that keeps its files holds at most.
-pub const KEPT_FILES: usize = 13;
+pub const KEPT_FILES: usize = 14;
 
 impl Group {
     /// The cgroup at `relative` (`docker/<id>`; the empty path is the root) of every tree of `layout`. With `keep`, files that are read at each
@@ -83,7 +86,13 @@ impl Group {
         if keep {
             slots.resize_with(files.len(), Kept::default);
         }
-        Self { files, directories, slots, is_root }
+        Self { files, directories, slots, is_root, reads_bfq: true }
+    }
+
+    /// Whether the files of the bfq scheduler are worth reading: whether the root, which lists all devices, had one in them ([`Usage::has_bfq`]). They are there
+    /// on any kernel that knows it.
+    pub const fn read_bfq(&mut self, on: bool) {
+        self.reads_bfq = on;
     }
 
     /// Reads into `usage`, replacing what was there; the limits only with `limits`, else they stay. Says whether the cgroup is there at all.
@@ -94,7 +103,12 @@ impl Group {
         usage.clear(limits);
         let mut there = false;
         for (index, file) in self.files.iter().enumerate() {
-            if file.how == How::Limit && !limits {
+            let wanted = match file.how {
+                How::Kept | How::Opened => true,
+                How::Bfq => self.reads_bfq,
+                How::Limit => limits,
+            };
+            if !wanted {
                 continue;
             }
             let Some(Some(directory)) = self.directories.get(file.tree as usize) else { continue };
@@ -125,6 +139,18 @@ impl Group {
     pub fn close(&mut self) {
         for slot in &mut self.slots {
             slot.close();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kept_files_are_bounded() {
+        for files in [v1::FILES, v2::FILES] {
+            assert!(files.iter().filter(|file| file.how == How::Kept).count() <= KEPT_FILES);
         }
     }
 }

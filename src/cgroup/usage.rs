@@ -53,6 +53,8 @@ pub struct Usage {
     pub threads: Option<u64>,
     pub processes: Option<u64>,
     pub io: Vec<DeviceIo>,
+    /// v1: whether the bfq scheduler counted for a device.
+    pub has_bfq: bool,
     pub pressure_cpu: Option<Pressure>,
     pub pressure_memory: Option<Pressure>,
     pub pressure_io: Option<Pressure>,

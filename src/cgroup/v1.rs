@@ -15,7 +15,7 @@ pub(super) const FILES: &[KernelFile] = &[
     },
     KernelFile { tree: Tree::Cpuacct, name: "cpuacct.stat", how: How::Kept, parse: cpu_times },
     KernelFile { tree: Tree::Cpu, name: "cpu.stat", how: How::Kept, parse: throttling },
-    KernelFile { tree: Tree::Memory, name: "memory.stat", how: How::Opened, parse: memory },
+    KernelFile { tree: Tree::Memory, name: "memory.stat", how: How::Kept, parse: memory },
     KernelFile {
         tree: Tree::Memory,
         name: "memory.usage_in_bytes",
@@ -43,8 +43,8 @@ pub(super) const FILES: &[KernelFile] = &[
     KernelFile { tree: Tree::Memory, name: "memory.oom_control", how: How::Kept, parse: oom },
     KernelFile { tree: Tree::Pids, name: "pids.current", how: How::Kept, parse: |bytes, usage| set(&mut usage.threads, number(bytes)) },
     // What the bfq scheduler saw, and then the throttling layer for devices under another scheduler. The layer counts since Linux 6.10 only where a limit is set.
-    KernelFile { tree: Tree::Blkio, name: "blkio.bfq.io_service_bytes_recursive", how: How::Opened, parse: io_bytes },
-    KernelFile { tree: Tree::Blkio, name: "blkio.bfq.io_serviced_recursive", how: How::Opened, parse: io_operations },
+    KernelFile { tree: Tree::Blkio, name: "blkio.bfq.io_service_bytes_recursive", how: How::Bfq, parse: bfq_bytes },
+    KernelFile { tree: Tree::Blkio, name: "blkio.bfq.io_serviced_recursive", how: How::Bfq, parse: io_operations },
     KernelFile { tree: Tree::Blkio, name: "blkio.throttle.io_service_bytes_recursive", how: How::Opened, parse: io_bytes },
     KernelFile { tree: Tree::Blkio, name: "blkio.throttle.io_serviced_recursive", how: How::Opened, parse: io_operations },
     // A hybrid host's unified tree has no controllers, but it tells pressure.
@@ -185,6 +185,12 @@ fn quota(bytes: &[u8], usage: &mut Usage) -> bool {
     let quota = signed(trimmed(bytes));
     usage.limits.cpu_quota = quota.and_then(|quota| u64::try_from(quota).ok());
     quota.is_some()
+}
+
+fn bfq_bytes(bytes: &[u8], usage: &mut Usage) -> bool {
+    let understood = io_bytes(bytes, usage);
+    usage.has_bfq = !usage.io.is_empty();
+    understood
 }
 
 fn io_bytes(bytes: &[u8], usage: &mut Usage) -> bool {

@@ -8,7 +8,7 @@ use crate::host::parse::{fields, lines, unsigned};
 
 pub(super) const FILES: &[KernelFile] = &[
     file("cpu.stat", How::Kept, cpu),
-    file("memory.stat", How::Opened, memory),
+    file("memory.stat", How::Kept, memory),
     file("memory.current", How::Kept, |bytes, usage| set(&mut usage.memory_usage, number(bytes))),
     // Since Linux 5.19.
     file("memory.peak", How::Kept, |bytes, usage| set(&mut usage.memory_max_usage, number(bytes))),

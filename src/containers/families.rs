@@ -109,7 +109,7 @@ const REST: &[One] = families![
     Gauge "container_spec_cpu_quota" "CPU quota of the container." |row| number(row.usage.limits.cpu_quota);
     Gauge "container_spec_cpu_shares" "CPU share of the container." |row| number(shares(row));
     Gauge "container_spec_memory_limit_bytes" "Memory limit for the container."
-        |row| number(if row.container.is_some() { row.usage.limits.memory } else { Some(row.machine_memory) });
+        |row| number(if row.container.is_some() { row.usage.limits.memory } else { Some(row.machine_memory).filter(|bytes| *bytes > 0) });
     Gauge "container_spec_memory_swap_limit_bytes" "Memory swap limit for the container." |row| number(row.usage.limits.memory_and_swap);
     Gauge "container_spec_memory_reservation_limit_bytes" "Memory reservation limit for the container."
         |row| number(row.usage.limits.memory_reservation);
@@ -251,8 +251,7 @@ fn network(rows: &[Row<'_>], pass: &mut Pass<'_>) {
         ("container_network_transmit_errors_total", "Cumulative count of errors encountered while transmitting", |of| of.errors),
         ("container_network_transmit_packets_dropped_total", "Cumulative count of packets dropped while transmitting", |of| of.dropped),
     ];
-    let directions: [(&[_], fn(&Interface) -> &Direction); 2] = [(&RECEIVE, |of| &of.receive), (&TRANSMIT, |of| &of.transmit)];
-    for (families, direction) in directions {
+    let mut write = |families: &[(&str, &str, Field)], direction: fn(&Interface) -> &Direction| {
         for (name, help, field) in families {
             let mut family = pass.out.family(name, Kind::Counter, help);
             for row in rows {
@@ -261,7 +260,9 @@ fn network(rows: &[Row<'_>], pass: &mut Pass<'_>) {
                 }
             }
         }
-    }
+    };
+    write(&RECEIVE, |interface| &interface.receive);
+    write(&TRANSMIT, |interface| &interface.transmit);
 }
 
 fn number(value: Option<u64>) -> Option<Value> {

@@ -34,7 +34,7 @@ const DESCRIPTORS: u64 = KEPT_FILES as u64 + 1;
 /// What the collector may use.
 #[derive(Debug, Clone, Copy)]
 pub struct ContainersOptions {
-    /// How many descriptors may be kept open between scrapes, 14 for each container; beyond it files are opened at each scrape, which takes three times as
+    /// How many descriptors may be kept open between scrapes, 15 for each container; beyond it files are opened at each scrape, which takes three times as
     /// long. Never more than a quarter of what the process may open.
     pub kept_files: u64,
 }
@@ -112,6 +112,18 @@ impl ContainersCollector {
 
     fn read(&mut self, pass: &mut Pass<'_>) {
         let Some(layout) = &self.layout else { return };
+        let (group, usage) = self.root.get_or_insert_with(|| (Group::new(layout, Path::new(""), true), Usage::default()));
+        // The root has no limits of its own, and its processes and devices are the host's: node families tell them.
+        group.read(pass.host, usage, false);
+        usage.io.clear();
+        (usage.processes, usage.threads) = (None, None);
+        // v1 does not count the root's: its 0 would be a lie.
+        usage.oom_kills = None;
+        (usage.pressure_cpu, usage.pressure_memory, usage.pressure_io) = (None, None, None);
+        if usage.oddities > 0 {
+            pass.odd(&usage.example);
+        }
+        let bfq = usage.has_bfq;
         let mut kept = self.tracked.values().filter(|tracked| tracked.keeps_files).count() as u64 * DESCRIPTORS;
         self.finder.begin();
         for tracked in self.tracked.values_mut() {
@@ -120,17 +132,7 @@ impl ContainersCollector {
                 tracked.keeps_files = true;
                 tracked.group = None;
             }
-            tracked.read(layout, &mut self.finder, pass);
-        }
-        let (group, usage) = self.root.get_or_insert_with(|| (Group::new(layout, Path::new(""), true), Usage::default()));
-        group.read(pass.host, usage, true);
-        // The root has no limits of its own, and its processes and devices are the host's: node families tell them.
-        usage.limits = crate::cgroup::Limits::default();
-        usage.io.clear();
-        (usage.processes, usage.threads) = (None, None);
-        (usage.pressure_cpu, usage.pressure_memory, usage.pressure_io) = (None, None, None);
-        if usage.oddities > 0 {
-            pass.odd(&usage.example);
+            tracked.read(layout, bfq, &mut self.finder, pass);
         }
     }
 
@@ -231,14 +233,14 @@ impl Tracked {
         self.container = container.clone();
     }
 
-    fn read(&mut self, layout: &Layout, finder: &mut Finder, pass: &mut Pass<'_>) {
+    fn read(&mut self, layout: &Layout, bfq: bool, finder: &mut Finder, pass: &mut Pass<'_>) {
         let limits = self.limits_age.is_none_or(|age| age >= SCRAPES_BETWEEN_LIMITS);
-        self.there = self.read_group(layout, finder, limits, pass);
+        self.there = self.read_group(layout, bfq, finder, limits, pass);
         if !self.there {
             // It ended, and the engine has yet to say so; or it was started anew, elsewhere in the tree.
             self.group = None;
             finder.forget(self.container.id.as_str());
-            self.there = self.read_group(layout, finder, true, pass);
+            self.there = self.read_group(layout, bfq, finder, true, pass);
         }
         self.interfaces.clear();
         if !self.there {
@@ -256,12 +258,14 @@ impl Tracked {
         }
     }
 
-    fn read_group(&mut self, layout: &Layout, finder: &mut Finder, limits: bool, pass: &mut Pass<'_>) -> bool {
+    fn read_group(&mut self, layout: &Layout, bfq: bool, finder: &mut Finder, limits: bool, pass: &mut Pass<'_>) -> bool {
         if self.group.is_none() {
             let path = finder.find(pass.host, layout, self.container.id.as_str());
             self.group = path.map(|path| Group::new(layout, &path, self.keeps_files));
         }
-        self.group.as_mut().is_some_and(|group| group.read(pass.host, &mut self.usage, limits))
+        let Some(group) = &mut self.group else { return false };
+        group.read_bfq(bfq);
+        group.read(pass.host, &mut self.usage, limits)
     }
 
     /// The counters of the first process' network namespace. The number of a process that ended may be given to another one before the engine has told the

@@ -691,7 +691,10 @@ impl Events {
                 if line.trim_ascii().is_empty() {
                     continue;
                 }
-                return Some(self.decode(&line));
+                match self.decode(&line).transpose() {
+                    Some(event) => return Some(event),
+                    None => continue,
+                }
             }
             self.searched = self.buffer.len();
             if self.buffer.len() > LARGEST_EVENT {
@@ -707,13 +710,17 @@ impl Events {
         }
     }
 
-    fn decode(&self, line: &[u8]) -> Result<ContainerEvent, EngineError> {
+    /// The event of a line; `None` for one of a network or a service, which were not asked for, but a proxy may drop the filter.
+    fn decode(&self, line: &[u8]) -> Result<Option<ContainerEvent>, EngineError> {
         let event: EventAnswer = serde_json::from_slice(line).map_err(|error| self.garbled(&error))?;
-        if event.kind != "container" || event.actor.id.is_empty() || event.action.is_empty() {
-            return Err(self.garbled(&"an event that is not a container's"));
+        if !matches!(&*event.kind, "container" | "") {
+            return Ok(None);
+        }
+        if event.kind.is_empty() || event.actor.id.is_empty() || event.action.is_empty() {
+            return Err(self.garbled(&"an event of nothing"));
         }
         let ActorAnswer { id, attributes } = event.actor;
-        Ok(ContainerEvent { id, action: event.action, time_nano: event.time_nano, attributes })
+        Ok(Some(ContainerEvent { id, action: event.action, time_nano: event.time_nano, attributes }))
     }
 
     fn garbled(&self, what: &dyn fmt::Display) -> EngineError {

@@ -83,8 +83,8 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_text_is_a_fault(text in ".*", bytes in "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{0,30})?(Z|\\+..:..)") {
-            parse(&text);
-            parse(&bytes);
+            proptest::prop_assert!(parse(&text).is_none_or(|_| text.len() >= 20));
+            proptest::prop_assert!(parse(&bytes).is_none_or(|nanos| nanos > -86_400_000_000_000));
         }
     }
 }

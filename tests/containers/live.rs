@@ -1,1 +1,164 @@
-//! A real engine.
+//! A real engine, where there is one: `DOCKER_HOST=unix:///... cargo test --test containers -- --ignored`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use skep::collect::{Collector, Pass};
+use skep::containers::{ContainersCollector, ContainersOptions};
+use skep::docker::{InventoryTask, Labelling};
+use skep::exposition::Writer;
+use skep::host::{Reader, Root};
+use skep::model::LabelSet;
+use skep::telemetry::{Metrics, Parts};
+use tokio_util::sync::CancellationToken;
+
+use crate::recording::{collector, value};
+
+/// What is exposed of every running container lies between what its files said before and after the scrape.
+#[tokio::test]
+#[ignore = "needs an engine at DOCKER_HOST and its cgroup tree"]
+async fn the_numbers_are_those_of_the_files() {
+    let host = std::env::var("DOCKER_HOST").unwrap();
+    let (task, mut inventory) = InventoryTask::new(host, Labelling::default(), &Parts::default(), Metrics::new().unwrap());
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(task.run(shutdown.clone()));
+    let snapshot = inventory.wait_for(|inventory| inventory.synced_at.is_some()).await.unwrap().clone();
+    let mut reader = Reader::new(Arc::new(Root::find(None, None, None, None)));
+    let mut collector = collector(inventory.clone());
+    let mut checked = 0;
+    for _ in 0..2 {
+        let mut out = Writer::new(Arc::new(LabelSet::new()));
+        let before = files(&snapshot);
+        let mut pass = Pass::new(&mut reader, &mut out);
+        collector.collect(&mut pass).unwrap();
+        assert_eq!(pass.oddities(), (0, String::new()));
+        let after = files(&snapshot);
+        let text = String::from_utf8(out.text().to_vec()).unwrap();
+        for ((name, family, scale, low), (.., high)) in before.iter().zip(&after) {
+            let found = value(&text, family, &[&format!("name=\"{name}\"")]).unwrap();
+            let (low, high) = (low.min(*high) * scale, high.max(*low) * scale);
+            assert!(low <= found && found <= high, "{name} {family}: {low} <= {found} <= {high}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 0, "no running container");
+    println!("{checked} values checked");
+    shutdown.cancel();
+    running.await.unwrap();
+}
+
+/// The files of a cgroup that is gone answer ENODEV where they were kept open, and its process is no more: the others are read all the same, and a container of
+/// the same id that is started anew is found again.
+#[tokio::test]
+#[ignore = "needs an engine at DOCKER_HOST with the image bb:1, its command line and its cgroup tree"]
+async fn a_container_that_ends_before_the_engine_tells() {
+    let docker = |arguments: &[&str]| {
+        let output = std::process::Command::new("docker").args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let id = docker(&["run", "-d", "--name", "skep-live", "bb:1", "sleep", "100000"]);
+    let host = std::env::var("DOCKER_HOST").unwrap();
+    let (task, mut inventory) = InventoryTask::new(host, Labelling::default(), &Parts::default(), Metrics::new().unwrap());
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(task.run(shutdown.clone()));
+    let snapshot = inventory.wait_for(|inventory| inventory.synced_at.is_some()).await.unwrap().clone();
+    // What the engine tells from now on does not reach the collector until it is let through.
+    let (let_through, held_back) = tokio::sync::watch::channel(snapshot);
+    let mut reader = Reader::new(Arc::new(Root::find(None, None, None, None)));
+    let mut collector = collector(held_back);
+    let mut scrape = || {
+        let (text, odd, _) = crate::recording::scrape(&mut collector, &mut reader);
+        let of = |family: &str, label: &str| value(&text, family, &["name=\"skep-live\"", label]);
+        (of("container_memory_usage_bytes", ""), of("container_network_receive_bytes_total", "eth0"), odd)
+    };
+    let (memory, network, odd) = scrape();
+    assert!(memory.is_some() && network.is_some() && odd == 0);
+    docker(&["kill", &id]);
+    assert_eq!(scrape(), (None, None, 1));
+    docker(&["start", &id]);
+    // The cgroup is there again; the pid that is known is still that of the process that ended.
+    let (memory, network, _) = scrape();
+    assert!(memory.is_some() && network.is_none());
+    let is_back = |inventory: &Arc<skep::docker::Inventory>| {
+        inventory.containers.values().any(|container| container.name == "skep-live" && container.started != started(&let_through.borrow()))
+    };
+    let_through.send_replace(inventory.wait_for(is_back).await.unwrap().clone());
+    let (memory, network, odd) = scrape();
+    assert!(memory.is_some() && network.is_some() && odd == 0);
+    docker(&["rm", "-f", &id]);
+    shutdown.cancel();
+    running.await.unwrap();
+}
+
+fn started(inventory: &skep::docker::Inventory) -> Option<f64> {
+    inventory.containers.values().find(|container| container.name == "skep-live")?.started
+}
+
+/// What a scrape costs, printed and not judged.
+#[tokio::test]
+#[ignore = "needs an engine at DOCKER_HOST and its cgroup tree"]
+async fn the_cost_of_a_scrape() {
+    let host = std::env::var("DOCKER_HOST").unwrap();
+    let (task, mut inventory) = InventoryTask::new(host, Labelling::default(), &Parts::default(), Metrics::new().unwrap());
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(task.run(shutdown.clone()));
+    let count = inventory.wait_for(|inventory| inventory.synced_at.is_some()).await.unwrap().containers.len();
+    let mut reader = Reader::new(Arc::new(Root::find(None, None, None, None)));
+    for kept_files in [0, 100_000] {
+        let mut collector = ContainersCollector::new(inventory.clone(), ContainersOptions { kept_files });
+        let mut out = Writer::new(Arc::new(LabelSet::of([("host", "node-1")])));
+        let mut times = Vec::new();
+        for _ in 0..50 {
+            out.clear();
+            let start = processor_time();
+            collector.collect(&mut Pass::new(&mut reader, &mut out)).unwrap();
+            times.push(processor_time() - start);
+        }
+        times.sort();
+        println!(
+            "{count} containers, kept_files={kept_files}: {:?} at best, {:?} in the middle, {} samples",
+            times[0],
+            times[25],
+            out.samples()
+        );
+    }
+    shutdown.cancel();
+    running.await.unwrap();
+}
+
+fn processor_time() -> std::time::Duration {
+    rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime).try_into().unwrap()
+}
+
+/// Name, family, scale and number of some files of each running container.
+fn files(inventory: &skep::docker::Inventory) -> Vec<(String, &'static str, f64, f64)> {
+    let v1: [(&str, &str, f64); 5] = [
+        ("memory/docker/ID/memory.usage_in_bytes", "container_memory_usage_bytes", 1.0),
+        ("memory/docker/ID/memory.max_usage_in_bytes", "container_memory_max_usage_bytes", 1.0),
+        ("memory/docker/ID/memory.limit_in_bytes", "container_spec_memory_limit_bytes", 1.0),
+        ("pids/docker/ID/pids.current", "container_threads", 1.0),
+        ("cpu/docker/ID/cpu.shares", "container_spec_cpu_shares", 1.0),
+    ];
+    let v2: [(&str, &str, f64); 3] = [
+        ("docker/ID/memory.current", "container_memory_usage_bytes", 1.0),
+        ("docker/ID/memory.peak", "container_memory_max_usage_bytes", 1.0),
+        ("docker/ID/pids.current", "container_threads", 1.0),
+    ];
+    let base = Path::new("/sys/fs/cgroup");
+    let list: &[_] = if base.join("cgroup.controllers").metadata().is_ok() { &v2 } else { &v1 };
+    let running = inventory.containers.values().filter(|container| container.is_running() && !container.is_excluded());
+    running
+        .flat_map(|container| {
+            list.iter().filter_map(|(file, family, scale)| {
+                let systemd = file.replace("docker/ID", "system.slice/docker-ID.scope");
+                let path = |file: &str| base.join(file.replace("ID", container.id.as_str()));
+                let file = [path(file), path(&systemd)].into_iter().find(|file| file.metadata().is_ok())?;
+                let number: f64 = std::fs::read_to_string(file).ok()?.trim().parse().ok()?;
+                // No limit is written as the largest number of pages, and told as 0.
+                let number = if number > 4e18 { 0.0 } else { number };
+                Some((container.name.clone(), *family, *scale, number))
+            })
+        })
+        .collect()
+}
