@@ -215,26 +215,40 @@ impl Chain {
         self.loose.is_empty() && on_disk.eq(seen.iter().map(|seen| (seen.number, seen.identity)))
     }
 
-    /// Sets the order: what is not on the disk any more keeps its place in front; loose files that are gone already came after it, and before all that
-    /// are there; those stand by their numbers.
+    /// Sets the order: files on the disk stand by their numbers; what is gone keeps its place before those that came after it (a directory is not removed
+    /// from the oldest file on); loose files that are gone already came after all that were known, and before those that are new.
     fn place(&mut self, seen: &[Seen]) {
-        let mut gone = std::mem::take(&mut self.files);
+        let known = std::mem::take(&mut self.files);
         let mut loose = std::mem::take(&mut self.loose);
-        let mut on_disk = Vec::with_capacity(seen.len());
-        for seen in seen.iter().rev() {
-            let found = [&mut gone, &mut loose].into_iter().find_map(|files| {
-                let at = files.iter().position(|file| file.identity == Some(seen.identity))?;
-                Some(files.remove(at))
-            });
-            if let Some(mut file) = found {
-                file.number = Some(seen.number);
-                on_disk.push(file);
+        let number = |file: &Tracked| seen.iter().find(|seen| file.identity == Some(seen.identity)).map(|seen| seen.number);
+        let (mut on_disk, gone): (Vec<Tracked>, Vec<Tracked>) = loose.drain(..).partition(|file| number(file).is_some());
+        // Each file that is gone, and how many of the known ones on the disk stand before it.
+        let mut places: Vec<(u32, Tracked)> = Vec::new();
+        let mut before = u32::MAX;
+        for mut file in known {
+            file.number = number(&file);
+            match file.number {
+                Some(number) => {
+                    before = before.min(number);
+                    on_disk.push(file);
+                }
+                None => places.push((before, file)),
             }
         }
-        self.files = gone;
-        self.files.extend(ordered(loose));
-        self.files.iter_mut().for_each(|file| file.number = None);
-        self.files.extend(on_disk);
+        places.extend(ordered(gone).into_iter().map(|file| (before, file)));
+        for file in &mut on_disk {
+            file.number = number(file);
+        }
+        on_disk.sort_by_key(|file| std::cmp::Reverse(file.number));
+        let mut places = places.into_iter().peekable();
+        for file in on_disk {
+            // What stands behind a file of this number or a higher one has been put there by now.
+            while let Some((_, gone)) = places.next_if(|(before, _)| file.number.is_some_and(|number| number < *before)) {
+                self.files.push(gone);
+            }
+            self.files.push(file);
+        }
+        self.files.extend(places.map(|(_, file)| file));
     }
 
     /// All files are gone with their directory.

@@ -161,6 +161,11 @@ impl Engine {
         self.next += 1;
     }
 
+    /// The first line of the file that is written.
+    pub(super) fn first(&self) -> i64 {
+        self.firsts[0]
+    }
+
     pub(super) fn write_many(&mut self, count: usize) {
         (0..count).for_each(|_| self.write(|_| ()));
     }
@@ -168,7 +173,7 @@ impl Engine {
     /// As dockerd's `rotate`: close, remove the oldest, rename from the oldest to the newest, create.
     pub(super) fn rotate(&mut self, before_removal: impl FnOnce(i64)) {
         self.file = None;
-        let last = self.max_file.max(2) - 1;
+        let last = self.max_file - 1;
         if let Some(first) = self.firsts.get(last as usize) {
             before_removal(*first);
         }
@@ -228,6 +233,11 @@ impl Follower {
     /// Reads all there is now.
     pub(super) fn read(&mut self) {
         let mut buffer = vec![0; 8192];
+        // Another file may stand for the one that was read: its copy in the spool.
+        if let Some(file) = &self.file {
+            let chain = self.container.chain();
+            self.file = chain.iter().find(|other| other.fingerprint() == file.fingerprint()).cloned().or(self.file.take());
+        }
         loop {
             if self.file.is_none() {
                 let chain = self.container.chain();
