@@ -168,6 +168,7 @@ impl Worker {
         let copied = copy_bytes(job, &temporary);
         if !matches!(copied, Ok(true)) {
             fs::remove_file(&temporary).ok();
+            self.tidy(&dir);
             return copied.map(|_| None);
         }
         fs::rename(&temporary, &path)?;
@@ -197,6 +198,11 @@ impl Worker {
             self.metrics.file_error("spool");
             return;
         }
+        self.tidy(dir);
+    }
+
+    /// Removes a container's directory when no copy is left in it.
+    fn tidy(&mut self, dir: &Path) {
         let Ok(entries) = fs::read_dir(dir) else { return };
         let is_last = !entries.flatten().any(|entry| Path::new(&entry.file_name()).extension() == Some(OsStr::new("log")));
         if is_last {

@@ -199,7 +199,7 @@ mod tests {
             let whole = written(ns);
             let trimmed = format!("{}Z", whole.trim_end_matches('Z').trim_end_matches('0').trim_end_matches('.'));
             // A whole second loses its point too; its own zeros must stay.
-            let go = if nanoseconds == 0 { format!("{}Z", &whole[..19]) } else { trimmed };
+            let go = if nanoseconds == 0 { format!("{}Z", whole.split('.').next().unwrap()) } else { trimmed };
             prop_assert_eq!(parse_rfc3339(go.as_bytes()), Some(ns));
         }
 

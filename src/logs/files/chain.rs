@@ -89,7 +89,7 @@ pub(super) enum Look {
     /// There is no directory.
     Gone,
     /// It could not be read.
-    Failed(io::Error),
+    Failed,
 }
 
 /// A name and what it pointed to.
@@ -177,7 +177,7 @@ impl Chain {
             let mut listing = match list(dir, id) {
                 Ok(listing) => listing,
                 Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Look::Gone,
-                Err(error) => return Look::Failed(error),
+                Err(_) => return Look::Failed,
             };
             listing.seen.retain(|seen| !failed.contains(&seen.identity));
             let unknown: Vec<Seen> = listing.seen.iter().filter(|seen| !self.holds(seen.identity)).copied().collect();
@@ -215,26 +215,40 @@ impl Chain {
         self.loose.is_empty() && on_disk.eq(seen.iter().map(|seen| (seen.number, seen.identity)))
     }
 
-    /// Sets the order: what is not on the disk any more keeps its place in front; loose files that are gone already came after it, and before all that
-    /// are there; those stand by their numbers.
+    /// Sets the order: files on the disk stand by their numbers; what is gone keeps its place before those that came after it (a directory is not removed
+    /// from the oldest file on); loose files that are gone already came after all that were known, and before those that are new.
     fn place(&mut self, seen: &[Seen]) {
-        let mut gone = std::mem::take(&mut self.files);
+        let known = std::mem::take(&mut self.files);
         let mut loose = std::mem::take(&mut self.loose);
-        let mut on_disk = Vec::with_capacity(seen.len());
-        for seen in seen.iter().rev() {
-            let found = [&mut gone, &mut loose].into_iter().find_map(|files| {
-                let at = files.iter().position(|file| file.identity == Some(seen.identity))?;
-                Some(files.remove(at))
-            });
-            if let Some(mut file) = found {
-                file.number = Some(seen.number);
-                on_disk.push(file);
+        let number = |file: &Tracked| seen.iter().find(|seen| file.identity == Some(seen.identity)).map(|seen| seen.number);
+        let (mut on_disk, gone): (Vec<Tracked>, Vec<Tracked>) = loose.drain(..).partition(|file| number(file).is_some());
+        // Each file that is gone, and how many of the known ones on the disk stand before it.
+        let mut places: Vec<(u32, Tracked)> = Vec::new();
+        let mut before = u32::MAX;
+        for mut file in known {
+            file.number = number(&file);
+            match file.number {
+                Some(number) => {
+                    before = before.min(number);
+                    on_disk.push(file);
+                }
+                None => places.push((before, file)),
             }
         }
-        self.files = gone;
-        self.files.extend(ordered(loose));
-        self.files.iter_mut().for_each(|file| file.number = None);
-        self.files.extend(on_disk);
+        places.extend(ordered(gone).into_iter().map(|file| (before, file)));
+        for file in &mut on_disk {
+            file.number = number(file);
+        }
+        on_disk.sort_by_key(|file| std::cmp::Reverse(file.number));
+        let mut places = places.into_iter().peekable();
+        for file in on_disk {
+            // What stands behind a file of this number or a higher one has been put there by now.
+            while let Some((_, gone)) = places.next_if(|(before, _)| file.number.is_some_and(|number| number < *before)) {
+                self.files.push(gone);
+            }
+            self.files.push(file);
+        }
+        self.files.extend(places.map(|(_, file)| file));
     }
 
     /// All files are gone with their directory.
@@ -409,4 +423,101 @@ fn is_empty(file: &File) -> bool {
 /// The fingerprints in their order, for the spool.
 pub(super) fn order(chain: &Chain) -> Vec<Fingerprint> {
     chain.files.iter().filter_map(Tracked::log).map(|log| log.fingerprint()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What somebody does to a directory.
+    #[derive(Debug, Clone, Copy)]
+    enum Deed {
+        Rotate,
+        Look,
+        /// Removes the n-th of the names there are: nobody promises an order when a directory goes.
+        Remove(usize),
+    }
+
+    fn deed() -> impl Strategy<Value = Deed> {
+        prop_oneof![3 => Just(Deed::Rotate), 3 => Just(Deed::Look), 1 => (0usize..4).prop_map(Deed::Remove)]
+    }
+
+    fn create(path: &Path, number: i64) {
+        let mut line = b"{\"log\":\"x\",\"stream\":\"stdout\",\"time\":\"".to_vec();
+        crate::logs::time::write_rfc3339(number, &mut line);
+        fs::write(path, [&line[..], b"\"}\n"].concat()).unwrap();
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn what_was_seen_once_stays_in_the_order_of_its_creation(deeds in prop::collection::vec(deed(), 1..60), max_file in 1u32..5) {
+            let dir = tempfile::tempdir().unwrap();
+            let id = ContainerId::new(&"a".repeat(64)).unwrap();
+            let path = |number| path_of(dir.path(), &id, number);
+            let mut chain = Chain::default();
+            // The number of the file at each name, as it should be, and of all that were on the disk at a look.
+            let mut names: std::collections::BTreeMap<u32, i64> = [(0, 0)].into();
+            let mut seen: std::collections::BTreeSet<i64> = [].into();
+            let mut next = 1;
+            create(&path(0), 0);
+            for deed in deeds.into_iter().chain([Deed::Look]) {
+                match deed {
+                    Deed::Rotate => {
+                        fs::remove_file(path(max_file - 1)).ok();
+                        names.remove(&(max_file - 1));
+                        for number in (0..max_file - 1).rev() {
+                            if let Some(file) = names.remove(&number) {
+                                fs::rename(path(number), path(number + 1)).unwrap();
+                                names.insert(number + 1, file);
+                            }
+                        }
+                        create(&path(0), next);
+                        names.insert(0, next);
+                        next += 1;
+                    }
+                    Deed::Remove(at) => {
+                        if let Some(number) = names.keys().nth(at).copied() {
+                            fs::remove_file(path(number)).unwrap();
+                            names.remove(&number);
+                        }
+                    }
+                    Deed::Look => {
+                        let is_settled = matches!(chain.look(dir.path(), &id), Look::Settled { failed: 0, .. });
+                        prop_assert!(is_settled);
+                        prop_assert_eq!(chain.settle(false), 0);
+                        chain.join();
+                        seen.extend(names.values());
+                        let order: Vec<i64> = order(&chain).iter().map(|fingerprint| fingerprint.first_time).collect();
+                        prop_assert_eq!(&order, &seen.iter().copied().collect::<Vec<_>>());
+                        let numbers: Vec<Option<u32>> = chain.files.iter().map(|file| file.number).collect();
+                        let expected: Vec<Option<u32>> =
+                            order.iter().map(|file| names.iter().find(|(_, at)| *at == file).map(|(number, _)| *number)).collect();
+                        prop_assert_eq!(numbers, expected);
+                        // Only the one that is written, or that may be, is not final.
+                        for (at, file) in chain.files.iter().enumerate() {
+                            let is_final = file.log().unwrap().is_final();
+                            prop_assert_eq!(is_final, file.number.map_or(at + 1 < chain.files.len(), |number| number > 0));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn names() {
+        let id = ContainerId::new(&"a".repeat(64)).unwrap();
+        let number = |rest: &str| number_of(&format!("{}{rest}", id.as_str()), &id);
+        assert_eq!(number("-json.log"), Some((0, false)));
+        assert_eq!(number("-json.log.12"), Some((12, false)));
+        assert_eq!(number("-json.log.2.gz"), Some((2, true)));
+        for odd in ["", "-json.log.", "-json.log.0", "-json.log.x", "-json.log.1.gz.tmp", "-json.logs", "-json.log.5000000000"] {
+            assert_eq!(number(odd), None, "{odd}");
+        }
+    }
 }

@@ -68,7 +68,6 @@ impl Table {
         let needs = entry.chain.unacknowledged(&consumers);
         let max_file = entry.meta.as_ref().map_or(1, |meta| meta.max_file);
         let mut wanted = Vec::new();
-        let mut pinned = 0;
         let mut is_awaited = entry.is_removed;
         let files = std::mem::take(&mut entry.chain.files);
         for (mut file, need) in files.into_iter().zip(needs) {
@@ -102,22 +101,26 @@ impl Table {
                 if is_leaving && is_unkept {
                     wanted.push((Arc::clone(log), from, is_gone));
                 }
-                if file.is_held() {
-                    pinned += log.len().unwrap_or(0);
-                }
             }
             is_awaited |= is_gone || file.kept.ticket().is_some();
             entry.chain.files.push(file);
         }
         entry.container.set_awaited(is_awaited || !wanted.is_empty());
-        self.pinned = self.pinned - entry.pinned + pinned;
-        entry.pinned = pinned;
-        self.metrics.pinned_bytes.set(i64::try_from(self.pinned).unwrap_or(i64::MAX));
         for (log, from, is_gone) in wanted {
             self.keep_file(id, &log, from, is_gone);
         }
         self.metrics.spool_bytes.set(self.ledger.copied());
+        self.count_pinned(id);
         self.publish(id);
+    }
+
+    /// Counts what descriptors keep of files that are gone.
+    fn count_pinned(&mut self, id: &ContainerId) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        let held = entry.chain.files.iter().filter(|file| file.is_held());
+        let pinned = held.filter_map(|file| file.log()?.len().ok()).sum();
+        self.pinned = self.pinned - std::mem::replace(&mut entry.pinned, pinned) + pinned;
+        self.metrics.pinned_bytes.set(i64::try_from(self.pinned).unwrap_or(i64::MAX));
     }
 
     /// Has a file copied, or its descriptor kept. At the bound the oldest are given up for it, if it is gone from the disk; one that is still there can wait.
@@ -180,6 +183,7 @@ impl Table {
             let from = need.unwrap_or_else(|| log.len().unwrap_or(u64::MAX));
             self.spool.send(Job::GiveUp(Arc::clone(log), from, copy));
         }
+        self.count_pinned(id);
         self.publish(id);
     }
 

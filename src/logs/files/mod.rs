@@ -131,3 +131,6 @@ impl Drop for FileTable {
         self.stop();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -467,7 +467,7 @@ impl Table {
                 entry.is_removed = true;
                 entry.is_watched = false;
             }
-            Look::Failed(_) => {
+            Look::Failed => {
                 self.metrics.file_error("open");
                 self.again.insert(id.clone());
                 return;

@@ -143,3 +143,34 @@ impl Watcher {
 fn next<'reader, Fd: AsFd>(reader: &'reader mut inotify::Reader<'_, Fd>) -> Option<inotify::Event<'reader>> {
     reader.next().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lost_events_are_told() {
+        let root = tempfile::tempdir().unwrap();
+        let id = ContainerId::new(&"a".repeat(64)).unwrap();
+        let dir = root.path().join(id.as_str());
+        std::fs::create_dir(&dir).unwrap();
+        let mut watcher = Watcher::new().unwrap();
+        watcher.watch_root(root.path()).unwrap();
+        watcher.watch(&dir, &id).unwrap();
+        let limit: usize = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
+        let names: Vec<_> = (0..2).map(|number| dir.join(format!("{}-json.log.{number}", id.as_str()))).collect();
+        std::fs::write(&names[0], "x").unwrap();
+        assert!(watcher.take_names().containers.contains(&id));
+        assert_eq!(watcher.take_writes(), Some(HashSet::from([id.clone()])));
+        for at in 0..=limit {
+            std::fs::rename(&names[at % 2], &names[(at + 1) % 2]).unwrap();
+        }
+        let changes = watcher.take_names();
+        assert!(changes.is_overflow && !changes.is_root_gone && changes.containers.contains(&id));
+        assert_eq!(watcher.take_writes(), Some(HashSet::new()));
+        std::fs::remove_dir_all(root.path()).unwrap();
+        let changes = watcher.take_names();
+        assert!(changes.is_root_gone && changes.containers.contains(&id));
+        assert!(watcher.by_names.is_empty() && watcher.root.is_none());
+    }
+}
