@@ -57,6 +57,9 @@ struct Server {
     credentials: Option<&'static str>,
 }
 
+/// After this a test that waits for something that does not come has failed.
+const GUARD: std::time::Duration = std::time::Duration::from_secs(60);
+
 type Shared = Arc<Mutex<Server>>;
 
 fn body(text: impl Into<Bytes>) -> BoxBody<Bytes, std::io::Error> {
@@ -191,7 +194,9 @@ fn batch(numbers: std::ops::Range<u32>) -> Batch {
 impl Setting {
     async fn deliver(&self, numbers: std::ops::Range<u32>) -> (u64, u64, u64) {
         let count = u64::from(numbers.end - numbers.start);
-        match self.sink.deliver(&batch(numbers), &CancellationToken::new()).await {
+        let (batch, stop) = (batch(numbers), CancellationToken::new());
+        let delivery = tokio::time::timeout(GUARD, self.sink.deliver(&batch, &stop)).await;
+        match delivery.expect("the delivery has no end") {
             Delivery::Done { taken, duplicates, refused } => {
                 assert_eq!(taken + duplicates + refused, count, "every record has one verdict");
                 (taken, duplicates, refused)
@@ -221,11 +226,14 @@ impl Setting {
         self.parts.all().into_iter().find_map(|(_, state)| if let State::Degraded(why) = state { Some(why) } else { None })
     }
 
-    /// Waits until the part says something with this word in it.
+    /// Waits until the part says something with this word in it; what never comes is a fault, not a test without an end.
     async fn degrades(&self, word: &str) {
-        while !self.degraded().is_some_and(|why| why.contains(word)) {
-            tokio::task::yield_now().await;
-        }
+        let says = async {
+            while !self.degraded().is_some_and(|why| why.contains(word)) {
+                tokio::task::yield_now().await;
+            }
+        };
+        assert!(tokio::time::timeout(GUARD, says).await.is_ok(), "the part never says {word:?}, but {:?}", self.degraded());
     }
 }
 
