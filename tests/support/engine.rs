@@ -5,9 +5,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// One container's directory and its live log file.
-pub struct Writer {
+pub(crate) struct Writer {
     directory: PathBuf,
-    pub id: String,
+    pub(crate) id: String,
     live: File,
     size: u64,
     max_size: u64,
@@ -17,7 +17,7 @@ pub struct Writer {
 
 impl Writer {
     /// Makes the directory of a container and its configuration, as `docker create` does, and the empty log, as `docker start` does.
-    pub fn create(containers: &Path, number: u32, name: &str, max_size: u64, max_file: u32) -> Self {
+    pub(crate) fn create(containers: &Path, number: u32, name: &str, max_size: u64, max_file: u32) -> Self {
         let id = format!("{number:064x}");
         let directory = containers.join(&id);
         fs::create_dir_all(&directory).unwrap();
@@ -37,7 +37,7 @@ impl Writer {
     }
 
     /// Writes `config.v2.json` as the engine does: beside it, then over it.
-    pub fn configure(&self, name: &str, running: bool) {
+    pub(crate) fn configure(&self, name: &str, running: bool) {
         let config = serde_json::json!({
             "ID": self.id, "Name": format!("/{name}"), "State": { "Running": running },
             "Config": { "Image": "bb:1", "Tty": false, "Env": ["SECRET=1"], "Labels": { "com.docker.swarm.service.name": "numbers" } },
@@ -48,7 +48,7 @@ impl Writer {
     }
 
     /// A line as the copier cuts it: pieces of 16 KiB with the time of the first.
-    pub fn line(&mut self, stream: &str, line: &str) {
+    pub(crate) fn line(&mut self, stream: &str, line: &str) {
         self.time += 1_000;
         let whole = format!("{line}\n");
         let mut rest = whole.as_str();
@@ -60,7 +60,7 @@ impl Writer {
     }
 
     /// One entry, with the time of the last line.
-    pub fn entry(&mut self, stream: &str, log: &str) {
+    pub(crate) fn entry(&mut self, stream: &str, log: &str) {
         if self.max_size > 0 && self.size >= self.max_size {
             self.rotate();
         }
@@ -84,7 +84,7 @@ impl Writer {
     }
 
     /// Removes the container with its log, as `docker rm` does.
-    pub fn remove(self) {
+    pub(crate) fn remove(self) {
         fs::remove_dir_all(&self.directory).unwrap();
     }
 }
