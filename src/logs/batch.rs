@@ -37,13 +37,41 @@ impl Batch {
         &self.records
     }
 
-    /// Adds a record.
-    pub fn push(&mut self, action: &[u8], document: &[u8]) {
-        let start = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
-        self.bytes.extend_from_slice(action);
-        let middle = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
-        self.bytes.extend_from_slice(document);
-        let end = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
-        self.records.push(RecordSpan { start, document: middle, end, time: 0, id: RecordId });
+    /// Begins a record.
+    pub fn begin_record(&mut self) -> Draft<'_> {
+        let start = self.bytes.len();
+        Draft { batch: self, start, document: start }
+    }
+}
+
+/// A record being written at the end of a batch.
+#[derive(Debug)]
+pub struct Draft<'b> {
+    batch: &'b mut Batch,
+    start: usize,
+    document: usize,
+}
+
+impl Draft<'_> {
+    /// The buffer to append to.
+    pub const fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.batch.bytes
+    }
+
+    /// Says that the document begins here.
+    pub const fn document(&mut self) -> &mut Vec<u8> {
+        self.document = self.batch.bytes.len();
+        &mut self.batch.bytes
+    }
+
+    /// Ends the document with a line feed.
+    ///
+    /// # Errors
+    /// When the batch would pass 4 GiB.
+    pub fn commit(self, time: i64, id: RecordId) -> Result<(), std::num::TryFromIntError> {
+        self.batch.bytes.push(b'\n');
+        let end = u32::try_from(self.batch.bytes.len())?;
+        self.batch.records.push(RecordSpan { start: u32::try_from(self.start)?, document: u32::try_from(self.document)?, end, time, id });
+        Ok(())
     }
 }
