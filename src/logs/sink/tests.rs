@@ -194,8 +194,7 @@ fn batch(numbers: std::ops::Range<u32>) -> Batch {
     let mut batch = Batch::default();
     for number in numbers {
         let action = format!("{{\"create\":{{\"_index\":\"docker-logs-2026.11.20\",\"_id\":\"{number:06}\"}}}}\n");
-        batch
-            .push(action.as_bytes(), format!("{{\"@timestamp\":\"2026-11-20T08:00:00.123456789Z\",\"n\":\"<{number:06}>\"}}\n").as_bytes());
+        push(&mut batch, &action, &format!("{{\"@timestamp\":\"2026-11-20T08:00:00.123456789Z\",\"n\":\"<{number:06}>\"}}"));
     }
     batch
 }
