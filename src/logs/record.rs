@@ -1,7 +1,7 @@
 //! A record: its id and its document.
 
 /// A record's id.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordId;
 
 impl RecordId {
