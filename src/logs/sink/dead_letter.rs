@@ -71,6 +71,12 @@ impl DeadLetter {
         Self { route: route.into(), path, bound: BOUND, metrics, open: Arc::default() }
     }
 
+    /// Where the file lies; `None` without a state directory.
+    #[must_use]
+    pub fn path(&self) -> Option<PathBuf> {
+        self.path.as_deref().map(Path::to_path_buf)
+    }
+
     /// Writes the letters and syncs them, on a thread that may block, and counts them. Without a file they are counted as dropped.
     ///
     /// # Errors
@@ -180,15 +186,6 @@ pub(super) fn rfc3339(time: SystemTime) -> String {
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
-}
-
-/// Where the file of a route lies; for tests and for telling it.
-impl DeadLetter {
-    /// The file's path; `None` without a state directory.
-    #[must_use]
-    pub fn path(&self) -> Option<PathBuf> {
-        self.path.as_deref().map(Path::to_path_buf)
-    }
 }
 
 #[cfg(test)]

@@ -293,6 +293,7 @@ fn last_line_end(mut file: &File, length: u64) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logs::sink::tests::push;
     use crate::telemetry::{Metrics, Parts, State};
     use std::time::Duration;
 
@@ -307,7 +308,7 @@ mod tests {
     fn batch(numbers: std::ops::Range<u32>) -> Batch {
         let mut batch = Batch::default();
         for number in numbers {
-            batch.push(b"", format!("{{\"n\":{number}}}\n").as_bytes());
+            push(&mut batch, "", &format!("{{\"n\":{number}}}"));
         }
         batch
     }

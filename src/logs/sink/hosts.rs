@@ -96,11 +96,15 @@ impl Hosts {
         self.hosts.iter().find(|node| node.faults > 0).map(|node| &node.host)
     }
 
-    /// Sends to the next host that does not rest; when all do, to the one whose rest ends first: the pace of the repetitions is the caller's.
-    pub(super) async fn send(&mut self, request: Request<'_>, authorization: Option<&HeaderValue>, timeout: Duration) -> Outcome {
-        let now = Instant::now();
+    /// The next host in turn that does not rest; when all do, the one whose rest ends first: the pace of the repetitions is the caller's.
+    fn choose(&self, now: Instant) -> Option<usize> {
         let turn = (0..self.hosts.len()).map(|step| (self.next + step) % self.hosts.len().max(1));
-        let chosen = turn.min_by_key(|&at| self.hosts.get(at).and_then(|node| node.rests_until).filter(|until| *until > now));
+        turn.min_by_key(|&at| self.hosts.get(at).and_then(|node| node.rests_until).filter(|until| *until > now))
+    }
+
+    /// Sends to the next host.
+    pub(super) async fn send(&mut self, request: Request<'_>, authorization: Option<&HeaderValue>, timeout: Duration) -> Outcome {
+        let chosen = self.choose(Instant::now());
         let Some((at, node)) = chosen.and_then(|at| Some((at, self.hosts.get_mut(at)?))) else {
             return Outcome::Broken("the route has no host".to_owned());
         };
@@ -170,4 +174,41 @@ fn deepest(error: &elasticsearch::Error) -> String {
     let mut text = cause.to_string();
     text.truncate(text.floor_char_boundary(200));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Adapter, RouteSpec};
+
+    #[test]
+    fn hosts_are_asked_in_turn_but_for_those_that_rest() {
+        let Adapter::Elasticsearch(spec) = RouteSpec::parse("elasticsearch://a,b,c").unwrap().adapter else { panic!() };
+        let mut hosts = Hosts::open(&spec).unwrap();
+        let now = Instant::now();
+        let turn = |hosts: &mut Hosts, now| {
+            let at = hosts.choose(now).unwrap();
+            hosts.next = at + 1;
+            at
+        };
+        hosts.next = 1;
+        assert_eq!([turn(&mut hosts, now), turn(&mut hosts, now), turn(&mut hosts, now), turn(&mut hosts, now)], [1, 2, 0, 1]);
+        hosts.hosts[2].rests_until = Some(now + Duration::from_secs(2));
+        assert_eq!([turn(&mut hosts, now), turn(&mut hosts, now), turn(&mut hosts, now)], [0, 1, 0]);
+        let later = now + Duration::from_secs(2);
+        assert_eq!([turn(&mut hosts, later), turn(&mut hosts, later)], [1, 2]);
+        hosts.hosts[0].rests_until = Some(now + Duration::from_secs(3));
+        hosts.hosts[1].rests_until = Some(now + Duration::from_secs(1));
+        assert_eq!([turn(&mut hosts, now), turn(&mut hosts, now)], [1, 1], "the one that will be back first");
+    }
+
+    #[test]
+    fn authorities_that_are_none_are_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (path, part) in [(file.path().display().to_string(), "no certificate"), ("/does/not/exist".to_owned(), "cannot be read")] {
+            let route = RouteSpec::parse(&format!("elasticsearch+https://a?ca_file={path}")).unwrap();
+            let Adapter::Elasticsearch(spec) = route.adapter else { panic!() };
+            assert!(Hosts::open(&spec).unwrap_err().contains(part));
+        }
+    }
 }

@@ -77,6 +77,7 @@ fn write(mut output: &File, mut text: Bytes) -> (Bytes, io::Result<()>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logs::sink::tests::push;
     use crate::telemetry::{Metrics, Parts, State};
     use std::io::Read;
     use std::os::fd::OwnedFd;
@@ -90,7 +91,7 @@ mod tests {
     fn batch() -> Batch {
         let mut batch = Batch::default();
         for number in 0..3 {
-            batch.push(b"", format!("{{\"n\":{number}}}\n").as_bytes());
+            push(&mut batch, "", &format!("{{\"n\":{number}}}"));
         }
         batch
     }

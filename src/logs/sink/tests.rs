@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::{DeadLetter, Delivery, Sink};
 use crate::config::RouteSpec;
 use crate::logs::batch::Batch;
+use crate::logs::record::RecordId;
 use crate::telemetry::{Metrics, Parts, State};
 
 /// How the server answers one bulk request; without a script it takes everything.
@@ -181,12 +182,19 @@ fn reopen(route: &str, parts: &Parts, metrics: &Metrics, state: &Path) -> Result
     Sink::open(&spec, parts, metrics.route(&spec.name()), dead_letter)
 }
 
+/// Adds a record; the action line brings its line feed along, the document gets one.
+pub(super) fn push(batch: &mut Batch, action: &str, document: &str) {
+    let mut draft = batch.begin_record();
+    draft.out().extend_from_slice(action.as_bytes());
+    draft.document().extend_from_slice(document.as_bytes());
+    draft.commit(0, RecordId::new(0, 0)).unwrap();
+}
+
 fn batch(numbers: std::ops::Range<u32>) -> Batch {
     let mut batch = Batch::default();
     for number in numbers {
         let action = format!("{{\"create\":{{\"_index\":\"docker-logs-2026.11.20\",\"_id\":\"{number:06}\"}}}}\n");
-        batch
-            .push(action.as_bytes(), format!("{{\"@timestamp\":\"2026-11-20T08:00:00.123456789Z\",\"n\":\"<{number:06}>\"}}\n").as_bytes());
+        push(&mut batch, &action, &format!("{{\"@timestamp\":\"2026-11-20T08:00:00.123456789Z\",\"n\":\"<{number:06}>\"}}"));
     }
     batch
 }
@@ -482,7 +490,7 @@ async fn a_real_server() {
             let mut batch = Batch::default();
             for number in numbers {
                 let action = format!("{{\"create\":{{\"_index\":\"{index}-{gzip}-2026\",\"_id\":\"{number:06}\"}}}}\n");
-                batch.push(action.as_bytes(), format!("{}\n", document(number)).as_bytes());
+                push(&mut batch, &action, &document(number));
             }
             batch
         };
