@@ -1,7 +1,7 @@
 //! The order of one container's files, held over renames that go on while it is looked at.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -99,6 +99,9 @@ struct Seen {
     identity: (u64, u64),
 }
 
+/// Asks what a name points to; a test lets the engine work in between.
+type Stat<'test> = dyn FnMut(&Path) -> io::Result<Metadata> + 'test;
+
 #[derive(Debug, Default)]
 struct Listing {
     /// By number, the newest first.
@@ -133,7 +136,7 @@ fn path_of(dir: &Path, id: &ContainerId, number: u32) -> PathBuf {
 
 /// Looks at every name once, from the newest file to the oldest: a file only ever moves to a higher number, so one that moves meanwhile is met twice
 /// and not missed.
-fn list(dir: &Path, id: &ContainerId) -> io::Result<Listing> {
+fn list(dir: &Path, id: &ContainerId, stat: &mut Stat<'_>) -> io::Result<Listing> {
     let mut listing = Listing::default();
     // Where a file may be by now: at the number that the directory told, or one further.
     let mut numbers = BTreeSet::from([0, 1]);
@@ -147,7 +150,7 @@ fn list(dir: &Path, id: &ContainerId) -> io::Result<Listing> {
         }
     }
     while let Some(number) = numbers.pop_first() {
-        match std::fs::metadata(path_of(dir, id, number)) {
+        match stat(&path_of(dir, id, number)) {
             Ok(data) if data.is_file() => {
                 listing.seen.push(Seen { number, identity: (data.dev(), data.ino()) });
                 if number == 0 {
@@ -171,10 +174,14 @@ impl Chain {
     /// The order is trusted when two looks saw the same, with everything open in between. A held inode is not recycled and numbers only grow, so each name
     /// pointed to its file for the whole time between the two looks, and all of them at once. One look is enough when nothing moved since the last.
     pub(super) fn look(&mut self, dir: &Path, id: &ContainerId) -> Look {
+        self.look_by(dir, id, &mut |path| std::fs::metadata(path))
+    }
+
+    fn look_by(&mut self, dir: &Path, id: &ContainerId, stat: &mut Stat<'_>) -> Look {
         let mut before: Option<Vec<Seen>> = None;
         let mut failed: Vec<(u64, u64)> = Vec::new();
         for _ in 0..ATTEMPTS {
-            let mut listing = match list(dir, id) {
+            let mut listing = match list(dir, id, stat) {
                 Ok(listing) => listing,
                 Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Look::Gone,
                 Err(_) => return Look::Failed,
@@ -452,8 +459,55 @@ mod tests {
         fs::write(path, [&line[..], b"\"}\n"].concat()).unwrap();
     }
 
+    /// The engine: removes the oldest, renames, creates.
+    fn rotate(dir: &Path, id: &ContainerId, max_file: u32, next: i64) {
+        let path = |number| path_of(dir, id, number);
+        fs::remove_file(path(max_file - 1)).ok();
+        for number in (0..max_file - 1).rev() {
+            fs::rename(path(number), path(number + 1)).ok();
+        }
+        create(&path(0), next);
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ProptestConfig::with_cases(256))]
+        #[test]
+        fn rotations_during_a_look_neither_lose_nor_reorder(
+            rotations in prop::collection::vec(prop_oneof![3 => Just(0), 1 => Just(1), 2 => Just(2)], 1..40), max_file in 2u32..5
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let id = ContainerId::new(&"a".repeat(64)).unwrap();
+            let mut chain = Chain::default();
+            let mut next = 0;
+            let mut rotations = rotations.into_iter();
+            let mut before: Vec<i64> = Vec::new();
+            for _ in 0..6 {
+                // Half of it between two looks, so that files are known and unknown.
+                rotate(dir.path(), &id, max_file, next);
+                next += 1;
+                let look = chain.look_by(dir.path(), &id, &mut |path| {
+                    for _ in 0..rotations.next().unwrap_or(0) {
+                        rotate(dir.path(), &id, max_file, next);
+                        next += 1;
+                    }
+                    fs::metadata(path)
+                });
+                let is_settled = matches!(look, Look::Settled { failed: 0, .. });
+                prop_assert!(is_settled);
+                chain.settle(false);
+                chain.join();
+                let order: Vec<i64> = order(&chain).iter().map(|fingerprint| fingerprint.first_time).collect();
+                prop_assert!(order.is_sorted_by(|a, b| a < b), "{:?}", order);
+                // All that was known, and all that is on the disk up to the newest that was met: what came after it is for the next look.
+                prop_assert!(before.iter().all(|file| order.contains(file)), "{:?} {:?}", before, order);
+                let newest = order.last().copied().unwrap();
+                prop_assert!((next - i64::from(max_file)..=newest).all(|file| file < 0 || order.contains(&file)), "{} {:?}", next, order);
+                let numbers: Vec<u32> = chain.files.iter().filter_map(|file| file.number).collect();
+                prop_assert!(numbers.iter().rev().copied().eq(0..u32::try_from(numbers.len()).unwrap()), "{:?}", numbers);
+                before = order;
+            }
+        }
+
         #[test]
         fn what_was_seen_once_stays_in_the_order_of_its_creation(deeds in prop::collection::vec(deed(), 1..60), max_file in 1u32..5) {
             let dir = tempfile::tempdir().unwrap();
@@ -468,15 +522,9 @@ mod tests {
             for deed in deeds.into_iter().chain([Deed::Look]) {
                 match deed {
                     Deed::Rotate => {
-                        fs::remove_file(path(max_file - 1)).ok();
+                        rotate(dir.path(), &id, max_file, next);
                         names.remove(&(max_file - 1));
-                        for number in (0..max_file - 1).rev() {
-                            if let Some(file) = names.remove(&number) {
-                                fs::rename(path(number), path(number + 1)).unwrap();
-                                names.insert(number + 1, file);
-                            }
-                        }
-                        create(&path(0), next);
+                        names = names.into_iter().map(|(number, file)| (number + 1, file)).collect();
                         names.insert(0, next);
                         next += 1;
                     }
