@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::units;
+
 /// The index where none is asked for: dated by the record's own time in UTC, so that a resend finds its first copy whenever it comes.
 const DEFAULT_INDEX: &str = "docker-logs-%Y.%m.%d";
 const DEFAULT_PORT: u16 = 9200;
@@ -469,46 +471,20 @@ fn parse_host(text: &str) -> Result<Host, String> {
     Ok(Host { name: name.to_owned(), port })
 }
 
-/// `500ms`, `1s`, `2m`, `12h`, `7d`; a bare number is seconds.
 fn parse_duration(key: &str, text: &str) -> Result<Duration, String> {
-    let digits = text.find(|sign: char| !sign.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let milliseconds = match unit {
-        "ms" => 1,
-        "s" | "" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => 0,
-    };
-    let value = number.parse::<u64>().ok().and_then(|number| number.checked_mul(milliseconds));
-    // A year: longer is a slip, and what is added to an Instant must not overflow.
-    match value {
-        Some(value) if value > 0 && value <= 366 * 86_400_000 => Ok(Duration::from_millis(value)),
-        _ => Err(format!("{key}= takes a duration like 500ms, 1s, 2m, 12h or 7d")),
+    let value = units::duration(text).map_err(|why| format!("{key}= takes a duration: {why}"))?;
+    if value.is_zero() {
+        return Err(format!("{key}= takes a duration like 500ms, 1s, 2m, 12h or 7d, and not 0"));
     }
+    Ok(value)
 }
 
 fn duration_text(value: Duration) -> String {
     format!("{}ms", value.as_millis())
 }
 
-/// `1024`, `100kB`, `4MiB`, `1GB`.
 fn parse_size(key: &str, text: &str) -> Result<u64, String> {
-    let digits = text.find(|sign: char| !sign.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let factor: u64 = match unit.to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "kb" => 1000,
-        "kib" | "k" => 1 << 10,
-        "mb" => 1_000_000,
-        "mib" | "m" => 1 << 20,
-        "gb" => 1_000_000_000,
-        "gib" | "g" => 1 << 30,
-        _ => 0,
-    };
-    let value = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).filter(|_| factor > 0);
-    value.ok_or_else(|| format!("{key}= takes a size like 1024, 100MB or 4MiB"))
+    units::size(text).map_err(|why| format!("{key}= takes a size: {why}"))
 }
 
 /// Percent-decoding. A `+` is a `+`.

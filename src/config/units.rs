@@ -2,24 +2,27 @@
 
 use std::time::Duration;
 
-/// `500ms`, `30s`, `5m`, `2h`, or a bare number of seconds.
+/// The longest duration: more is a slip, and what is added to a clock must not overflow.
+const LONGEST: u64 = 366 * 86_400_000;
+
+/// `500ms`, `30s`, `5m`, `2h`, `7d`, or a bare number of seconds; a year at most.
 ///
 /// # Errors
 /// A sentence that says what would do.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let refused = || format!("'{text}' is not a duration: 500ms, 30s, 5m and 2h are");
-    let digits = text.len() - text.trim_start_matches(|character: char| character.is_ascii_digit() || character == '.').len();
+    let refused = || format!("'{text}' is not a duration: 500ms, 30s, 5m, 2h and 7d are");
+    let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(digits).ok_or_else(refused)?;
-    let seconds = match unit {
-        "ms" => 0.001,
-        "" | "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        "d" => 86400.0,
+    let factor: u64 = match unit {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => return Err(refused()),
     };
-    let number: f64 = number.parse().map_err(|_| refused())?;
-    Duration::try_from_secs_f64(number * seconds).map_err(|_| refused())
+    let value = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).filter(|value| *value <= LONGEST);
+    value.map(Duration::from_millis).ok_or_else(refused)
 }
 
 /// `1024`, `256KiB`, `10MB`, `1GiB`: bytes.
@@ -50,9 +53,9 @@ mod tests {
     #[test]
     fn durations() {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
         assert_eq!(duration("7"), Ok(Duration::from_secs(7)));
-        for odd in ["", "s", "-1s", "5 parsecs", "99999999999999999999h"] {
+        for odd in ["", "s", "-1s", "1.5s", "367d", "5 parsecs", "99999999999999999999h"] {
             duration(odd).unwrap_err();
         }
     }
