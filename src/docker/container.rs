@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use regex::Regex;
 
-use super::api::Inspected;
+use super::answers::Inspected;
 use super::time;
 use crate::logs::ContainerId;
 use crate::model::LabelSet;

@@ -13,9 +13,11 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::api::{Engine, EngineError, EngineInfo, Inspected, ListedContainer};
+use super::answers::{EngineInfo, Inspected, ListedContainer};
+use super::api::Engine;
 use super::backoff::Backoff;
 use super::container::{Container, Labelling};
+use super::error::EngineError;
 use super::time;
 use crate::logs::ContainerId;
 use crate::telemetry::{Metrics, Part, Parts};
