@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::docker::api::EngineInfo;
+use crate::docker::EngineInfo;
 use crate::host::Reader;
 use crate::model::LabelSet;
 

@@ -115,16 +115,26 @@ async fn a_pid_that_another_process_has_by_now_is_not_read() {
     assert!(value(&text, "container_memory_usage_bytes", &["name=\"web\""]).is_some());
 }
 
-/// Names, types and help texts are those of the contract, a list of cAdvisor's families.
-#[tokio::test]
-async fn names_types_and_help_are_cadvisor_s() {
-    let own = ["container_state_status", "container_state_health_status", "container_restartcount", "container_last_exit_code"];
-    let contract = std::fs::read_to_string(fixtures().join("cadvisor-families.tsv")).unwrap();
+/// Names, types and help texts are those of the contract: a list of cAdvisor's families, with the columns family, type, own labels and help.
+#[test]
+#[ignore = "needs a list of cAdvisor's families at SKEP_CADVISOR_FAMILIES; tests/run conformance has it"]
+fn names_types_and_help_are_cadvisor_s() {
+    // Beside the contract: what cAdvisor never had, and what it shows only where a container has a limit.
+    let own = [
+        "container_state_status",
+        "container_state_health_status",
+        "container_restartcount",
+        "container_last_exit_code",
+        "container_spec_memory_limit_bytes",
+        "container_spec_memory_swap_limit_bytes",
+        "container_spec_memory_reservation_limit_bytes",
+    ];
+    let contract = std::fs::read_to_string(std::env::var("SKEP_CADVISOR_FAMILIES").unwrap()).unwrap();
     let contract: BTreeSet<String> = contract
         .lines()
         .map(|line| {
             let columns: Vec<&str> = line.split('\t').collect();
-            format!("{} {} {}", columns[0], columns[1], columns[2])
+            format!("{} {} {}", columns[0], columns[1], columns[3])
         })
         .collect();
     for golden in ["containers-v1.prom", "containers-v2.prom"] {
