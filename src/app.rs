@@ -14,7 +14,7 @@ use crate::containers::{ContainersCollector, ContainersOptions};
 use crate::docker::container::Labelling;
 use crate::docker::inventory::InventoryTask;
 use crate::docker::{Engine, EngineInfo};
-use crate::exposition::{Group, Scraper};
+use crate::exposition::{Group, Member, Scraper};
 use crate::host::Reader;
 use crate::http::{self, Pages};
 use crate::logs::pipeline::Pipeline;
@@ -69,7 +69,7 @@ impl Surroundings {
 ///
 /// # Errors
 /// One sentence for each flag that cannot be taken.
-pub fn collectors(config: &Config, node: &NodeIdentity) -> Result<Vec<(&'static str, Group, Box<dyn collect::Collector>)>, Fault> {
+pub fn collectors(config: &Config, node: &NodeIdentity) -> Result<Vec<Member>, Fault> {
     let mut settings = config.settings.clone();
     // In a container the kernel's answer to uname is the container's name.
     settings.set("node-name", vec![node.name.clone()]);
@@ -96,7 +96,7 @@ pub async fn run(config: Config, reread: &(dyn Fn() -> Result<Config, Fault> + S
     let metrics = Metrics::labelled(label).map_err(|error| Fault(format!("skep's own metrics: {error}")))?;
 
     let stop = CancellationToken::new();
-    let labelling = Labelling { allow: config.docker.label.clone(), ..Labelling::default() };
+    let labelling = Labelling { allow: config.docker.label.clone() };
     let (inventory_task, inventory) = InventoryTask::new(config.docker.host.clone(), labelling, &parts, metrics.clone());
     let root = Arc::new(config.root.clone());
     let mut all = collectors(&config, &node)?;
@@ -209,9 +209,9 @@ fn reload(config: &Config, reread: &(dyn Fn() -> Result<Config, Fault> + Send + 
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
-            tracing::debug!("the limit of descriptors stays: {error}");
-        }
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
+        tracing::debug!("the limit of descriptors stays: {error}");
     }
 }

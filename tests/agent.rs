@@ -1,5 +1,14 @@
 //! The binary as a user runs it: what it refuses, what it answers, and that it neither loses nor repeats a line when it is killed.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test that cannot go on fails"
+)]
+
 #[path = "support/engine.rs"]
 mod engine;
 

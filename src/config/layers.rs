@@ -81,11 +81,12 @@ pub fn merge(given: &[(String, Vec<String>)], surroundings: &dyn Surroundings) -
 /// Variables that others set: the stack's, Docker's and logspout's. skep's own come first.
 fn well_known(settings: &mut Settings, given: &BTreeMap<&str, &Vec<String>>, surroundings: &dyn Surroundings) {
     for (name, variable) in [("node-name", "NODE_NAME"), ("node-id", "NODE_ID"), ("docker.host", "DOCKER_HOST"), ("route", "ROUTE_URIS")] {
-        if settings.many(name).is_empty() && !given.contains_key(name) {
-            if let Some(value) = surroundings.variable(variable).filter(|value| !value.is_empty()) {
-                let values = if name == "route" { route::split_list(&value).into_iter().map(str::to_owned).collect() } else { vec![value] };
-                settings.set(name, values);
-            }
+        if settings.many(name).is_empty()
+            && !given.contains_key(name)
+            && let Some(value) = surroundings.variable(variable).filter(|value| !value.is_empty())
+        {
+            let values = if name == "route" { route::split_list(&value).into_iter().map(str::to_owned).collect() } else { vec![value] };
+            settings.set(name, values);
         }
     }
 }
@@ -96,11 +97,11 @@ fn from_environment(flag: &Flag, surroundings: &dyn Surroundings) -> Result<Opti
         names.push("SKEP_ROUTES".to_owned());
     }
     for name in names {
-        if let FlagKind::Secret(_) = flag.kind {
-            if let Some(path) = surroundings.variable(&format!("{name}_FILE")).filter(|path| !path.is_empty()) {
-                let text = surroundings.file(Path::new(&path)).map_err(|error| Fault(format!("{name}_FILE: {path}: {error}")))?;
-                return Ok(Some(vec![text.trim_end_matches(['\n', '\r']).to_owned()]));
-            }
+        if let FlagKind::Secret(_) = flag.kind
+            && let Some(path) = surroundings.variable(&format!("{name}_FILE")).filter(|path| !path.is_empty())
+        {
+            let text = surroundings.file(Path::new(&path)).map_err(|error| Fault(format!("{name}_FILE: {path}: {error}")))?;
+            return Ok(Some(vec![text.trim_end_matches(['\n', '\r']).to_owned()]));
         }
         let Some(value) = surroundings.variable(&name) else { continue };
         return Ok(Some(match flag.kind {
@@ -130,11 +131,11 @@ fn read_file(path: &str, surroundings: &dyn Surroundings) -> Result<BTreeMap<Str
     })?;
     let mut values = BTreeMap::new();
     for (key, value) in table {
-        if key == "route" {
-            if let toml::Value::Array(items) = &value {
-                values.insert(key, items.iter().map(|item| route_of(path, item)).collect::<Result<_, _>>()?);
-                continue;
-            }
+        if key == "route"
+            && let toml::Value::Array(items) = &value
+        {
+            values.insert(key, items.iter().map(|item| route_of(path, item)).collect::<Result<_, _>>()?);
+            continue;
         }
         let scalars = match value {
             toml::Value::Array(items) => items.iter().map(|item| scalar(path, &key, item)).collect::<Result<_, _>>()?,

@@ -3,5 +3,5 @@
 pub mod scrape;
 pub mod text;
 
-pub use scrape::{Group, Scraper, Selection};
+pub use scrape::{Group, Member, Scraper, Selection};
 pub use text::{Family, Writer};

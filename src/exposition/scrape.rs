@@ -24,6 +24,11 @@ use crate::telemetry::{Metrics, Part, Parts};
 const LOST_WORKERS: usize = 4;
 const WORKERS: usize = 2;
 
+/// A collector with its name and its group.
+pub type Member = (&'static str, Group, Box<dyn Collector>);
+
+type Job = (usize, Arc<Flight>);
+
 /// Which part of the exposition a collector belongs to: `/metrics/node`, `/metrics/containers`, ...
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Group {
@@ -105,8 +110,8 @@ struct Gathered {
 /// All collectors and the workers that run them.
 pub struct Scraper {
     slots: Arc<Vec<Slot>>,
-    queue: Sender<(usize, Arc<Flight>)>,
-    taking: Arc<Mutex<Receiver<(usize, Arc<Flight>)>>>,
+    queue: Sender<Job>,
+    taking: Arc<Mutex<Receiver<Job>>>,
     workers: Arc<Workers>,
     flights: Mutex<HashMap<Selection, watch::Receiver<Option<Bytes>>>>,
     constant: Arc<LabelSet>,
@@ -136,7 +141,7 @@ impl Scraper {
     /// # Errors
     /// When the system gives no threads.
     pub fn start(
-        collectors: Vec<(&'static str, Group, Box<dyn Collector>)>,
+        collectors: Vec<Member>,
         root: &Arc<Root>,
         constant: &Arc<LabelSet>,
         metrics: Metrics,
@@ -325,7 +330,7 @@ impl Flight {
 
 struct Worker {
     slots: Arc<Vec<Slot>>,
-    taking: Arc<Mutex<Receiver<(usize, Arc<Flight>)>>>,
+    taking: Arc<Mutex<Receiver<Job>>>,
     workers: Arc<Workers>,
     metrics: Metrics,
     part: Part,

@@ -67,10 +67,10 @@ impl Pages {
             return text(StatusCode::SERVICE_UNAVAILABLE, "as many requests as --web.max-requests allows are being answered\n");
         };
         let path = request.uri().path();
-        if let Some(group) = path.strip_prefix(&*self.telemetry_path) {
-            if group.is_empty() || group.starts_with('/') {
-                return self.scrape(group, &request).await;
-            }
+        if let Some(group) = path.strip_prefix(&*self.telemetry_path)
+            && (group.is_empty() || group.starts_with('/'))
+        {
+            return self.scrape(group, &request).await;
         }
         match path {
             "/" => html(page::render(self)),

@@ -121,16 +121,6 @@ impl Batch {
         self.oldest
     }
 
-    /// Adds a record as it is, for tests of sinks. The document brings its line feed along.
-    #[cfg(test)]
-    pub(crate) fn push(&mut self, action: &[u8], document: &[u8]) {
-        let number = i64::try_from(self.records.len()).unwrap();
-        let mut draft = self.begin_record();
-        draft.out().extend_from_slice(action);
-        draft.document().extend_from_slice(document.strip_suffix(b"\n").unwrap());
-        draft.commit(number, RecordId::new(number, 0)).unwrap();
-    }
-
     /// Forgets the records and keeps the memory, up to 16 MiB of bytes and 65 536 records.
     pub fn clear(&mut self) {
         self.bytes.clear();

@@ -166,9 +166,8 @@ fn on_disk(route: &str, cursor: &Cursor) -> OnDisk {
 }
 
 fn parse(text: &[u8], route: &str) -> Result<Cursor, String> {
-    let version =
-        serde_json::from_slice::<serde_json::Value>(text).map_err(|error| format!("not a whole cursor file ({error})"))?["version"]
-            .as_u64();
+    let whole: serde_json::Value = serde_json::from_slice(text).map_err(|error| format!("not a whole cursor file ({error})"))?;
+    let version = whole.get("version").and_then(serde_json::Value::as_u64);
     if version != Some(VERSION.into()) {
         return Err(format!(
             "a cursor of form {}, and this skep reads form {VERSION}",

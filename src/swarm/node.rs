@@ -30,14 +30,14 @@ impl NodeIdentity {
     /// A sentence, when the engine belongs to another node than the one that was told: every label would be wrong.
     pub fn decide(config: &Config, engine: Option<&EngineInfo>, host: &mut Reader) -> Result<Self, String> {
         let engine_id = engine.and_then(|info| info.node_id.as_deref()).filter(|id| !id.is_empty());
-        if let (Some(told), Some(said)) = (config.node_id.as_deref(), engine_id) {
-            if told != said {
-                return Err(format!(
-                    "node-id: '{told}' was told, but the engine at {} is node '{said}': every label would be wrong; tell the id of this node, or mount this \
+        if let (Some(told), Some(said)) = (config.node_id.as_deref(), engine_id)
+            && told != said
+        {
+            return Err(format!(
+                "node-id: '{told}' was told, but the engine at {} is node '{said}': every label would be wrong; tell the id of this node, or mount this \
                      node's engine",
-                    config.docker.host
-                ));
-            }
+                config.docker.host
+            ));
         }
         let (id, id_from) = match (config.node_id.as_deref(), engine_id) {
             (Some(told), _) => (Some(told.to_owned()), Some("--node-id or NODE_ID".to_owned())),
@@ -74,10 +74,10 @@ fn from_files(config: &Config, host: &mut Reader) -> (String, String) {
         return (name, path.display().to_string());
     }
     // Of a bare machine only: seen from a container, <proc>/sys/kernel/hostname is the reader's own.
-    if !config.root.is_mounted() {
-        if let Some(name) = host.proc("sys/kernel/hostname").ok().and_then(named) {
-            return (name, "the kernel".to_owned());
-        }
+    if !config.root.is_mounted()
+        && let Some(name) = host.proc("sys/kernel/hostname").ok().and_then(named)
+    {
+        return (name, "the kernel".to_owned());
     }
     (String::from("unknown"), format!("nothing: {} cannot be read and no engine answers; --node-name tells it", path.display()))
 }

@@ -67,10 +67,10 @@ fn process(system: &mut System, pass: &mut Pass<'_>) {
             if let Ok(count) = own.fd_count() {
                 pass.out.gauge("process_open_fds", "Number of open file descriptors.", count);
             }
-            if let Ok(limits) = own.limits() {
-                if let procfs::process::LimitValue::Value(most) = limits.max_open_files.soft_limit {
-                    pass.out.gauge("process_max_fds", "Maximum number of open file descriptors.", most);
-                }
+            if let Ok(limits) = own.limits()
+                && let procfs::process::LimitValue::Value(most) = limits.max_open_files.soft_limit
+            {
+                pass.out.gauge("process_max_fds", "Maximum number of open file descriptors.", most);
             }
             if let Ok(stat) = own.stat() {
                 pass.out.gauge("process_threads", "Number of threads of the process.", stat.num_threads);

@@ -236,8 +236,8 @@ class Test:
         faults = list(wrong(series))
         report.check("container_memory_usage_bytes of every container, with its node's and its task's labels",
                      not faults and len(series) >= 4, "; ".join(faults[:5]) or f"{len(series)} series")
-        names = [labels["__name__"] for labels, _ in self.query('{__name__=~"node_.+|container_.+|swarm_.+|skep_.+"}')]
-        for prefix in ("node_", "container_", "swarm_", "skep_"):
+        names = [labels["__name__"] for labels, _ in self.query('{__name__=~"node_.+|container_.+|skep_.+"}')]
+        for prefix in ("node_", "container_", "skep_"):
             report.check(f"there are {prefix}* families", any(n.startswith(prefix) for n in names),
                          f"{len({n for n in names if n.startswith(prefix)})} families, {sum(n.startswith(prefix) for n in names)} series")
 
