@@ -64,6 +64,9 @@ impl LoggedContainer {
     }
 
     /// Its files, oldest first: those on the disk, those in the spool, and removed ones that someone still needs.
+    ///
+    /// Go by the fingerprint when the chain is another: a copy in the spool takes the place of a file that is gone. What was taken from an older chain stays
+    /// readable.
     #[must_use]
     pub fn chain(&self) -> Arc<Vec<Arc<LogFile>>> {
         Arc::clone(&lock(&self.chain))
@@ -93,7 +96,8 @@ impl LoggedContainer {
         self.update(consumer, |consumer| consumer.acknowledged = Some(at));
     }
 
-    /// Tells that this removed container was read to its end and is acknowledged. When all consumers said so, it is forgotten.
+    /// Tells that this removed container was read to its end and is acknowledged. When all consumers said so, it is forgotten; it may stand in the list for
+    /// a moment more.
     pub fn finished(&self, consumer: usize) {
         self.update(consumer, |consumer| consumer.is_finished = true);
     }

@@ -32,8 +32,8 @@ const QUICK: Duration = Duration::from_millis(250);
 const SLOW: Duration = Duration::from_secs(1);
 /// So many directories are looked at before names that changed meanwhile get their turn.
 const STRETCH: usize = 16;
-/// A description that cannot be read is tried so often at each tick; then with the net.
-const RETRIES: u8 = 5;
+/// A description that cannot be read is tried at each tick for so long; then with the net.
+const TRIED_AGAIN: Duration = Duration::from_secs(5);
 
 /// All the thread owns.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ pub(super) struct Entry {
     pub(super) chain: Chain,
     is_watched: bool,
     pub(super) is_removed: bool,
-    retries: u8,
+    unreadable_since: Option<Instant>,
     /// Length of the file that is written, at the last look.
     written: u64,
     pub(super) pinned: u64,
@@ -193,14 +193,15 @@ impl Table {
         if now >= self.tick {
             self.tick = now + TICK;
             self.take_acknowledgements();
-            self.dirty.append(&mut self.again);
+            let again = std::mem::take(&mut self.again);
+            self.dirty.extend(again.into_iter().filter(|id| self.entries.contains_key(id)));
             if self.root_problem.is_some() && std::fs::metadata(&self.dir).is_ok() {
                 self.full = now;
             }
         }
         if now >= self.full {
             self.list("periodic");
-        } else if self.is_scanning() && now >= self.scan {
+        } else if self.is_scanning() && now >= self.scan && self.queue.is_empty() {
             self.scan();
         }
     }
@@ -302,7 +303,11 @@ impl Table {
                 // The own container first: it tells which service is not to be read.
                 let own = self.own.container.iter().filter(|own| listed.contains(own)).cloned();
                 let known = self.entries.keys().filter(|id| !listed.contains(id)).cloned();
-                self.queue = own.chain(listed.iter().cloned()).chain(known).collect();
+                // Those that wait already keep their turn, or lists in quick succession would never come to the last.
+                let waiting: BTreeSet<ContainerId> = self.queue.iter().cloned().collect();
+                let all = own.chain(listed.iter().cloned()).chain(known);
+                let others: Vec<ContainerId> = all.filter(|id| !waiting.contains(id)).collect();
+                self.queue.extend(others);
             }
             Err(error) => {
                 // Nothing is known, so nothing is concluded: what is open stays readable.
@@ -441,16 +446,16 @@ impl Table {
                     self.again.insert(id.clone());
                 }
                 if refreshed.is_unreadable {
-                    // The first time it may be that the engine has not written it yet.
-                    if entry.retries > 0 {
+                    // At first it may only be that the engine has not written it yet, or is about to remove it all.
+                    let since = *entry.unreadable_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= TICK {
                         self.metrics.file_error("read");
                     }
-                    if entry.retries < RETRIES {
-                        entry.retries += 1;
+                    if since.elapsed() < TRIED_AGAIN {
                         self.again.insert(id.clone());
                     }
                 } else {
-                    entry.retries = 0;
+                    entry.unreadable_since = None;
                 }
             }
             Look::Unsettled => {
@@ -490,7 +495,7 @@ impl Table {
             chain: Chain::default(),
             is_watched: false,
             is_removed: false,
-            retries: 0,
+            unreadable_since: None,
             written: 0,
             pinned: 0,
         }
