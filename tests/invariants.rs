@@ -21,7 +21,12 @@ fn sources() -> Vec<(String, String)> {
         for entry in fs::read_dir(folder).unwrap() {
             let path: PathBuf = entry.unwrap().path();
             if path.is_dir() {
-                folders.push(path);
+                // Tests in files of their own.
+                if path.file_name().is_some_and(|name| name != "tests") {
+                    folders.push(path);
+                }
+            } else if path.file_name().is_some_and(|name| name == "tests.rs") {
+                continue;
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = fs::read_to_string(&path).unwrap();
                 let code = text.split("#[cfg(test)]").next().unwrap_or_default();
@@ -53,7 +58,7 @@ fn offenders(folders: &[&str], words: &[&str], but: &[&str]) -> Vec<String> {
 
 #[test]
 fn only_host_opens_host_files() {
-    let opens = ["std::fs", "File::open", "fs::read", "rustix::fs"];
+    let opens = ["std::fs", "File::open", "fs::read", "rustix::fs::open"];
     assert_eq!(
         offenders(&["collect/", "cgroup/", "containers/", "exposition/", "model/", "swarm/node"], &opens, &[]),
         Vec::<String>::new()
@@ -62,8 +67,11 @@ fn only_host_opens_host_files() {
 
 #[test]
 fn host_paths_are_below_a_root() {
-    let absolute = ["\"/proc/", "\"/sys/", "\"/etc/", "\"/run/"];
-    assert_eq!(offenders(&["collect/", "cgroup/", "containers/", "host/"], &absolute, &["host/root.rs"]), Vec::<String>::new());
+    let absolute =
+        ["new(\"/", "join(\"/", "from(\"/", "open(\"/", "read(\"/", "read_to_string(\"/", "read_link(\"/", "read_dir(\"/", "proc(\"/"];
+    // host/list.rs asks for this process' own namespace, which is no host file.
+    let exempt = ["host/root.rs", "host/list.rs"];
+    assert_eq!(offenders(&["collect/", "cgroup/", "containers/", "host/"], &absolute, &exempt), Vec::<String>::new());
 }
 
 #[test]
@@ -74,7 +82,7 @@ fn collectors_are_synchronous_and_know_nothing_of_docker_or_http() {
 
 #[test]
 fn a_cgroup_is_never_taken_from_proc_pid_cgroup() {
-    assert_eq!(offenders(&["cgroup/", "containers/"], &["/cgroup\")", "proc(&format!(\"{pid}/cgroup"], &[]), Vec::<String>::new());
+    assert_eq!(offenders(&["cgroup/", "containers/"], &["self/cgroup", "}/cgroup", "1/cgroup"], &[]), Vec::<String>::new());
 }
 
 #[test]
