@@ -146,14 +146,17 @@ fn files(inventory: &skep::docker::Inventory) -> Vec<(String, &'static str, f64,
         ("docker/ID/pids.current", "container_threads", 1.0),
     ];
     let base = Path::new("/sys/fs/cgroup");
+    // The engine's --cgroup-parent.
+    let parent = std::env::var("SKEP_TEST_CGROUP_PARENT").unwrap_or_else(|_| "docker".to_owned());
     let list: &[_] = if base.join("cgroup.controllers").metadata().is_ok() { &v2 } else { &v1 };
     let running = inventory.containers.values().filter(|container| container.is_running() && !container.is_excluded());
     running
         .flat_map(|container| {
             list.iter().filter_map(|(file, family, scale)| {
                 let systemd = file.replace("docker/ID", "system.slice/docker-ID.scope");
+                let file = file.replace("docker/", &format!("{parent}/"));
                 let path = |file: &str| base.join(file.replace("ID", container.id.as_str()));
-                let file = [path(file), path(&systemd)].into_iter().find(|file| file.metadata().is_ok())?;
+                let file = [path(&file), path(&systemd)].into_iter().find(|file| file.metadata().is_ok())?;
                 let number: f64 = std::fs::read_to_string(file).ok()?.trim().parse().ok()?;
                 // No limit is written as the largest number of pages, and told as 0.
                 let number = if number > 4e18 { 0.0 } else { number };
