@@ -571,30 +571,6 @@ mod tests {
         }
     }
 
-    /// The inodes of three files come round after some rotations: the second look met the same numbers as the first, of other files.
-    #[test]
-    fn recycled_inodes_do_not_pass_for_the_same_files() {
-        let dir = tempfile::tempdir().unwrap();
-        let id = ContainerId::new(&"a".repeat(64)).unwrap();
-        for _ in 0..100 {
-            let mut chain = Chain::default();
-            let mut next = 0;
-            rotate(dir.path(), &id, 3, next);
-            let mut rotations = [1, 1, 0, 2, 0, 1].into_iter();
-            chain.look_by(dir.path(), &id, &mut |path| {
-                for _ in 0..rotations.next().unwrap_or(0) {
-                    next += 1;
-                    rotate(dir.path(), &id, 3, next);
-                }
-                fs::metadata(path)
-            });
-            chain.settle(false);
-            let order: Vec<i64> = order(&chain).iter().map(|fingerprint| fingerprint.first_time).collect();
-            assert!(order.is_sorted_by(|a, b| a < b), "{order:?}");
-            (0..3).for_each(|number| fs::remove_file(path_of(dir.path(), &id, number)).unwrap());
-        }
-    }
-
     #[test]
     fn names() {
         let id = ContainerId::new(&"a".repeat(64)).unwrap();

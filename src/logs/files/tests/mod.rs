@@ -250,8 +250,10 @@ fn at_the_bound_the_oldest_goes_and_is_counted() {
     let container = rotate_unread(&table, &mut engine, 30);
     engine.remove();
     until(&table, "nothing is pinned", || container.is_removed() && bench.value("skep_log_pinned_bytes") == 0);
-    let kept: u64 = bench.spooled().iter().map(|path| fs::metadata(path).unwrap().len()).sum();
-    assert!(kept <= 20_000 && kept > 10_000, "{kept}");
+    // A copy that was given up while it was made is removed when it is done.
+    let kept = || -> u64 { bench.spooled().iter().filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum() };
+    until(&table, "the bound holds", || kept() <= 20_000);
+    assert!(kept() > 10_000);
     let mut follower = Follower::new(container);
     follower.may_miss = true;
     let first = follower.container.chain()[0].fingerprint().first_time - FIRST_TIME;
