@@ -15,15 +15,19 @@ use crate::docker::container::Labelling;
 use crate::docker::inventory::InventoryTask;
 use crate::docker::{Engine, EngineInfo};
 use crate::exposition::{Group, Member, Scraper};
-use crate::host::Reader;
+use crate::host::{self, Reader, Root};
 use crate::http::{self, Pages};
 use crate::logs::pipeline::Pipeline;
+use crate::swarm::identity::own_container_id;
 use crate::swarm::node::NodeIdentity;
 use crate::telemetry::{Metrics, OwnCollector, Parts, log};
 use crate::watchdog::Watchdog;
 
 /// How long a start waits for the engine to tell who it is. Without an answer it goes on: the inventory is tried again for ever.
 const FIRST_ANSWER: Duration = Duration::from_secs(3);
+
+/// How often the host's trees are looked at.
+const LOOK_AT_TREES: Duration = Duration::from_secs(30);
 
 /// The sockets' runtime: two workers are plenty for an agent, on a node of any size.
 ///
@@ -131,6 +135,7 @@ pub async fn run(config: Config, reread: &(dyn Fn() -> Result<Config, Fault> + S
         }
     });
 
+    tokio::spawn(watch_trees(Arc::clone(&root), parts.clone(), stop.clone()));
     let watchdog = Watchdog::start(tokio::runtime::Handle::current()).map_err(system)?;
     let pipeline = Pipeline::start(&config, &surroundings, inventory, &parts, &metrics, &watchdog)?;
     announce(&config, &surroundings, &addresses);
@@ -161,6 +166,26 @@ pub async fn run(config: Config, reread: &(dyn Fn() -> Result<Config, Fault> + S
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Tells how the host's trees are, now and again: a mount may come later, and go.
+async fn watch_trees(root: Arc<Root>, parts: Parts, stop: CancellationToken) {
+    let in_container = own_container_id().is_some();
+    while !stop.is_cancelled() {
+        let root = Arc::clone(&root);
+        // A directory on a file system that hangs must not hold a socket's worker.
+        let Ok(found) = tokio::task::spawn_blocking(move || host::probe(&root, in_container)).await else { return };
+        for probe in found {
+            let part = parts.part(probe.part);
+            match probe.found {
+                Ok(_) => part.ok(),
+                Err(why) => part.degraded(why),
+            }
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(LOOK_AT_TREES)).await.is_none() {
+            return;
+        }
+    }
 }
 
 /// One line that tells where the page and the metrics are, and one for each thing that cannot be read.

@@ -9,8 +9,9 @@ use serde::Serialize;
 use crate::app::{self, Surroundings};
 use crate::config::{Adapter, Config, Fault, RouteSpec, Settings};
 use crate::exposition::Scraper;
-use crate::host::Reader;
+use crate::host;
 use crate::logs::pipeline;
+use crate::swarm::identity::own_container_id;
 use crate::telemetry::{Metrics, Parts};
 
 const ROUTE_LIMIT: Duration = Duration::from_secs(5);
@@ -119,28 +120,10 @@ pub async fn run(config: &Config) -> Result<Report, Fault> {
 }
 
 fn trees(config: &Config, report: &mut Report) {
-    let mut reader = Reader::new(Arc::new(config.root.clone()));
-    match reader.proc("stat").map(|_| ()) {
-        Ok(()) => report.add("procfs", Verdict::Ok, config.root.proc.display().to_string()),
-        Err(error) => {
-            report.add("procfs", Verdict::Failed, format!("{error}; mount the host's /proc at /host/proc, or tell it by --path.procfs"))
-        }
-    }
-    match reader.net("dev").map(|(source, _)| source) {
-        Ok(crate::host::NetSource::Host) => report.add("host network", Verdict::Ok, "the host's own, read from 1/net"),
-        Ok(crate::host::NetSource::Own) => {
-            report.add(
-                "host network",
-                Verdict::Failed,
-                "only this process' own network namespace can be read: 1/net below procfs is closed (hidepid, or a user namespace)",
-            );
-        }
-        Err(error) => report.add("host network", Verdict::Failed, error.to_string()),
-    }
-    for (name, path, flag) in [("sysfs", &config.root.sys, "--path.sysfs"), ("root file system", &config.root.rootfs, "--path.rootfs")] {
-        match std::fs::read_dir(path) {
-            Ok(_) => report.add(name, Verdict::Ok, path.display().to_string()),
-            Err(error) => report.add(name, Verdict::Failed, format!("{}: {error}; {flag} tells where it is", path.display())),
+    for probe in host::probe(&Arc::new(config.root.clone()), own_container_id().is_some()) {
+        match probe.found {
+            Ok(place) => report.add(probe.part, Verdict::Ok, place),
+            Err(why) => report.add(probe.part, Verdict::Failed, why),
         }
     }
 }

@@ -6,9 +6,11 @@
 mod list;
 mod kept;
 pub mod parse;
+mod probe;
 mod read;
 mod root;
 
 pub use kept::{Kept, Process};
+pub use probe::{Probe, probe};
 pub use read::{NetSource, ReadError, Reader};
 pub use root::Root;
