@@ -90,6 +90,7 @@ impl Pipeline {
                 spec: spec.clone(),
                 consumer,
                 state: Some(config.logs.state_dir.clone()),
+                state_works: true,
                 backfill,
                 max_record_bytes: config.logs.max_record_bytes,
                 host_name: surroundings.node.name.clone(),
@@ -177,9 +178,11 @@ impl Start {
         });
         *self.table.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&table));
         part.ok();
+        let state_works = lock.is_some();
         // The lock lives as long as the process.
         std::mem::forget(lock);
-        std::mem::take(&mut self.options).into_iter().filter_map(|(options, sink)| self.start_route(options, sink, &table)).collect()
+        let options = std::mem::take(&mut self.options).into_iter();
+        options.filter_map(|(options, sink)| self.start_route(RouteOptions { state_works, ..options }, sink, &table)).collect()
     }
 
     /// A route that cannot be opened now (its cursor cannot be read, its output cannot be cut) is tried again: what is wrong may go.

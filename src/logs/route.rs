@@ -42,6 +42,8 @@ pub struct RouteOptions {
     pub consumer: usize,
     /// Where its cursor is kept; `None` when there is no state directory to write to, and the cursor lives as long as the process.
     pub state: Option<PathBuf>,
+    /// Whether the state directory could be used at the start. If not, a cursor that cannot be read is none: the logs are shipped all the same.
+    pub state_works: bool,
     /// Whether a new route begins with what was written before it.
     pub backfill: bool,
     /// Where a record is cut, in bytes.
@@ -118,13 +120,15 @@ impl Route {
         let mut has_history = false;
         let mut cursor = Cursor::default();
         if let Some(file) = &cursor_file {
-            match file.load(&name).map_err(|error| format!("route {name}: its cursor cannot be read: {error}"))? {
-                Found::Cursor(found) => {
+            match file.load(&name) {
+                Err(error) if options.state_works => return Err(format!("its cursor cannot be read: {error}")),
+                Err(error) => tracing::warn!(route = name, "begins anew, for its cursor cannot be read: {error}"),
+                Ok(Found::Cursor(found)) => {
                     cursor = found;
                     has_history = true;
                 }
-                Found::Nothing => {}
-                Found::Odd(why) => {
+                Ok(Found::Nothing) => {}
+                Ok(Found::Odd(why)) => {
                     tracing::error!(route = name, "{why}; the route begins anew, and what is sent again is recognised by its id")
                 }
             }
