@@ -135,7 +135,7 @@ async fn collectors(config: &Config, surroundings: &Surroundings, report: &mut R
     let constant = Arc::new(crate::model::LabelSet::new());
     let scraper =
         Scraper::start(all, &Arc::new(config.root.clone()), &constant, metrics, &parts).map_err(|error| Fault(error.to_string()))?;
-    let answer = scraper.scrape(scraper.select(|_, _| true), config.scrape_timeout).await;
+    let answer = scraper.scrape(scraper.select(|_, _| true), config.scrape_timeout).await.unwrap_or_default();
     let text = String::from_utf8_lossy(&answer);
     let says = |family: &str, name: &str| text.contains(&format!("{family}{{collector=\"{name}\"}} 1\n"));
     for (name, _) in scraper.collectors() {

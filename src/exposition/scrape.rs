@@ -1,12 +1,13 @@
 //! The scrape: collectors on replaceable workers, a deadline that always answers, one flight for each set of collectors.
 //!
 //! Each collector owns a slot with its reader and its buffer. A scrape puts the slots that it wants into the workers' queue and waits until all have reported or
-//! the deadline has come; then it answers with what there is. A collector that still runs keeps its slot empty, so nobody starts it again, and its
-//! worker is replaced, so the others go on. At most [`LOST_WORKERS`] are given up that way.
+//! the deadline has come; then it answers with what there is. A scrape that wants a collector which runs for another one takes that run's result. A
+//! collector that still runs at the deadline is not started again, and its worker is replaced, so the others go on. At most [`LOST_WORKERS`] are
+//! given up that way.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::Writer;
-use crate::collect::{CollectError, Collector, Pass, Presence};
+use crate::collect::{Collector, Pass, Presence};
 use crate::host::{Reader, Root};
 use crate::model::{Kind, LabelSet};
 use crate::telemetry::{Metrics, Part, Parts};
@@ -65,10 +66,28 @@ pub struct Selection(u128);
 struct Slot {
     name: &'static str,
     group: Group,
-    work: Mutex<Option<Work>>,
-    /// Why the last run failed, so that the log tells a change and not every scrape.
-    trouble: Mutex<Option<String>>,
-    overdue: AtomicBool,
+    state: Mutex<SlotState>,
+    trouble: Mutex<Trouble>,
+}
+
+enum SlotState {
+    /// Nobody runs it.
+    Idle(Box<Work>),
+    /// A worker runs it.
+    Running {
+        since: Instant,
+        /// Other scrapes that want the result.
+        waiting: Vec<Arc<Flight>>,
+        /// It missed a deadline: nobody waits for it any more, and its worker is replaced.
+        overdue: bool,
+    },
+}
+
+/// What is wrong with a collector. The log tells when it begins and when it ends, and not at every scrape.
+#[derive(Default)]
+struct Trouble {
+    is_failed: bool,
+    why: Option<String>,
 }
 
 struct Work {
@@ -84,6 +103,7 @@ enum Verdict {
     Failed,
 }
 
+#[derive(Clone, Copy)]
 struct Outcome {
     slot: usize,
     verdict: Verdict,
@@ -96,6 +116,12 @@ struct Flight {
     gathered: Mutex<Gathered>,
     left: AtomicUsize,
     landed: watch::Sender<bool>,
+}
+
+/// A flight that others may join.
+struct Shared {
+    deadline: Instant,
+    answer: watch::Receiver<Option<Bytes>>,
 }
 
 #[derive(Default)]
@@ -113,7 +139,7 @@ pub struct Scraper {
     queue: Sender<Job>,
     taking: Arc<Mutex<Receiver<Job>>>,
     workers: Arc<Workers>,
-    flights: Mutex<HashMap<Selection, watch::Receiver<Option<Bytes>>>>,
+    flights: Mutex<HashMap<Selection, Shared>>,
     constant: Arc<LabelSet>,
     metrics: Metrics,
     part: Part,
@@ -150,9 +176,12 @@ impl Scraper {
         let slots = collectors.into_iter().map(|(name, group, collector)| Slot {
             name,
             group,
-            work: Mutex::new(Some(Work { collector, reader: Reader::new(Arc::clone(root)), writer: Writer::new(Arc::clone(constant)) })),
-            trouble: Mutex::new(None),
-            overdue: AtomicBool::new(false),
+            state: Mutex::new(SlotState::Idle(Box::new(Work {
+                collector,
+                reader: Reader::new(Arc::clone(root)),
+                writer: Writer::new(Arc::clone(constant)),
+            }))),
+            trouble: Mutex::default(),
         });
         let (queue, taking) = channel();
         let scraper = Arc::new(Self {
@@ -180,7 +209,7 @@ impl Scraper {
     /// Why a collector's last run failed, or what it could not understand.
     #[must_use]
     pub fn trouble(&self, name: &str) -> Option<String> {
-        self.slots.iter().find(|slot| slot.name == name).and_then(|slot| held(&slot.trouble).clone())
+        self.slots.iter().find(|slot| slot.name == name).and_then(|slot| held(&slot.trouble).why.clone())
     }
 
     /// The collectors for which `wanted` says yes.
@@ -194,31 +223,33 @@ impl Scraper {
         Selection(bits)
     }
 
-    /// Scrapes the collectors of `selection`. Answers at the deadline at the latest. A scrape of the same selection that is under way is joined.
-    pub async fn scrape(self: &Arc<Self>, selection: Selection, limit: Duration) -> Bytes {
-        let mut joined = {
+    /// Scrapes the collectors of `selection`, and answers within `limit`. A scrape of the same selection that is under way and will be there in time is joined.
+    /// `None` only for a fault of skep's own.
+    pub async fn scrape(self: &Arc<Self>, selection: Selection, limit: Duration) -> Option<Bytes> {
+        let deadline = Instant::now() + limit;
+        let mut answer = {
             let mut flights = held(&self.flights);
-            if let Some(flight) = flights.get(&selection) {
-                self.metrics.scrapes_shared.inc();
-                flight.clone()
-            } else {
-                let (landed, flight) = watch::channel(None);
-                flights.insert(selection, flight.clone());
-                drop(flights);
-                let scraper = Arc::clone(self);
-                // A task of its own: the reader that began it may hang up, and the others must not lose it.
-                tokio::spawn(async move {
-                    let text = scraper.fly(selection, limit).await;
-                    held(&scraper.flights).remove(&selection);
-                    landed.send_replace(Some(text));
-                });
-                flight
+            match flights.get(&selection) {
+                Some(flight) if flight.deadline <= deadline => {
+                    self.metrics.scrapes_shared.inc();
+                    flight.answer.clone()
+                }
+                _ => {
+                    let (landed, answer) = watch::channel(None);
+                    flights.insert(selection, Shared { deadline, answer: answer.clone() });
+                    drop(flights);
+                    let scraper = Arc::clone(self);
+                    // A task of its own: the reader that began it may hang up, and the others must not lose it.
+                    tokio::spawn(async move {
+                        let _guard = Departure { scraper: &scraper, selection, deadline };
+                        let text = scraper.fly(selection, limit).await;
+                        landed.send_replace(Some(text));
+                    });
+                    answer
+                }
             }
         };
-        match joined.wait_for(Option::is_some).await {
-            Ok(text) => text.clone().unwrap_or_default(),
-            Err(_) => Bytes::new(),
-        }
+        answer.wait_for(Option::is_some).await.ok()?.clone()
     }
 
     async fn fly(&self, selection: Selection, limit: Duration) -> Bytes {
@@ -239,18 +270,21 @@ impl Scraper {
             std::mem::take(&mut *gathered)
         };
         if !in_time {
-            self.give_up(&wanted, &gathered);
+            self.give_up(&wanted, &gathered, limit);
         }
         self.assemble(&wanted, gathered, limit)
     }
 
     /// Marks those that have not reported, and replaces their workers.
-    fn give_up(&self, wanted: &[usize], gathered: &Gathered) {
+    fn give_up(&self, wanted: &[usize], gathered: &Gathered, limit: Duration) {
         for index in wanted.iter().filter(|index| gathered.outcomes.iter().all(|outcome| outcome.slot != **index)) {
             let Some(slot) = self.slots.get(*index) else { continue };
             self.metrics.collector_timeouts.with_label_values(&[slot.name]).inc();
-            let runs = held(&slot.work).is_none();
-            if runs && !slot.overdue.swap(true, Ordering::SeqCst) {
+            let newly_overdue = match &mut *held(&slot.state) {
+                SlotState::Running { since, overdue, .. } if since.elapsed() >= limit => !std::mem::replace(overdue, true),
+                SlotState::Running { .. } | SlotState::Idle(_) => false,
+            };
+            if newly_overdue {
                 tracing::warn!(collector = slot.name, "does not end; it is not started again until it does");
                 let lost = self.workers.lost.fetch_add(1, Ordering::SeqCst) + 1;
                 self.workers.free.fetch_sub(1, Ordering::SeqCst);
@@ -320,11 +354,82 @@ impl Scraper {
     }
 }
 
+/// Takes a flight out of the list when it is over, however it ends.
+struct Departure<'a> {
+    scraper: &'a Scraper,
+    selection: Selection,
+    deadline: Instant,
+}
+
+impl Drop for Departure<'_> {
+    fn drop(&mut self) {
+        let mut flights = held(&self.scraper.flights);
+        if flights.get(&self.selection).is_some_and(|flight| flight.deadline == self.deadline) {
+            flights.remove(&self.selection);
+        }
+    }
+}
+
 impl Flight {
+    /// Takes over what a collector wrote, unless the answer has gone already.
+    fn take(&self, outcome: Outcome, text: &[u8]) {
+        {
+            let mut gathered = held(&self.gathered);
+            if !gathered.closed {
+                let start = gathered.text.len();
+                gathered.text.extend_from_slice(text);
+                let end = gathered.text.len();
+                gathered.sections.push((outcome.slot, start..end));
+                gathered.outcomes.push(outcome);
+            }
+        }
+        self.report();
+    }
+
     fn report(&self) {
         if self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.landed.send_replace(true);
         }
+    }
+}
+
+impl Slot {
+    /// The collector, when it may run for `flight` now. When it runs already the flight waits for it, but not for one that is overdue.
+    fn begin(&self, flight: &Arc<Flight>, wanted: bool) -> Option<Box<Work>> {
+        let mut state = held(&self.state);
+        if let SlotState::Running { waiting, overdue, .. } = &mut *state {
+            if *overdue || !wanted {
+                drop(state);
+                flight.report();
+            } else {
+                waiting.push(Arc::clone(flight));
+            }
+            return None;
+        }
+        if !wanted {
+            drop(state);
+            flight.report();
+            return None;
+        }
+        match std::mem::replace(&mut *state, SlotState::Running { since: Instant::now(), waiting: Vec::new(), overdue: false }) {
+            SlotState::Idle(work) => Some(work),
+            SlotState::Running { .. } => None,
+        }
+    }
+
+    /// Hands the result to all who want it. Whether the collector had been given up.
+    fn end(&self, work: Box<Work>, outcome: Outcome, flight: &Flight) -> bool {
+        let mut state = held(&self.state);
+        flight.take(outcome, work.writer.text());
+        let mut was_overdue = false;
+        if let SlotState::Running { waiting, overdue, .. } = &mut *state {
+            was_overdue = *overdue;
+            for flight in waiting.drain(..) {
+                flight.take(outcome, work.writer.text());
+            }
+        }
+        *state = SlotState::Idle(work);
+        was_overdue
     }
 }
 
@@ -344,27 +449,11 @@ impl Worker {
             let Some(slot) = self.slots.get(index) else { continue };
             // A flight that landed without this collector does not want it any more: running it would only hold up the next one.
             let wanted = !held(&flight.gathered).closed;
-            let work = if wanted { held(&slot.work).take() } else { None };
-            let Some(mut work) = work else {
-                flight.report();
-                continue;
-            };
+            let Some(mut work) = slot.begin(&flight, wanted) else { continue };
             let begun = Instant::now();
             let verdict = self.run(slot, &mut work, flight.deadline);
             let outcome = Outcome { slot: index, verdict, seconds: begun.elapsed().as_secs_f64() };
-            {
-                let mut gathered = held(&flight.gathered);
-                if !gathered.closed {
-                    let start = gathered.text.len();
-                    gathered.text.extend_from_slice(work.writer.text());
-                    let end = gathered.text.len();
-                    gathered.sections.push((index, start..end));
-                    gathered.outcomes.push(outcome);
-                }
-            }
-            *held(&slot.work) = Some(work);
-            flight.report();
-            if slot.overdue.swap(false, Ordering::SeqCst) && self.come_back(slot) {
+            if slot.end(work, outcome, &flight) && self.come_back(slot) {
                 return;
             }
         }
@@ -393,12 +482,14 @@ impl Worker {
             (presence, pass.oddities())
         }));
         let (verdict, trouble) = match ended {
-            Ok((Ok(presence), (0, _))) => (if presence == Presence::Present { Verdict::Present } else { Verdict::Absent }, None),
-            Ok((Ok(presence), (count, example))) => {
-                self.metrics.collector_oddities.with_label_values(&[slot.name]).inc_by(count);
-                (if presence == Presence::Present { Verdict::Present } else { Verdict::Absent }, Some(example))
+            Ok((Ok(presence), (odd, example))) => {
+                if odd > 0 {
+                    self.metrics.collector_oddities.with_label_values(&[slot.name]).inc_by(odd);
+                }
+                let verdict = if presence == Presence::Present { Verdict::Present } else { Verdict::Absent };
+                (verdict, (odd > 0).then_some(example))
             }
-            Ok((Err(error), _)) => (Verdict::Failed, Some(failure(&error))),
+            Ok((Err(error), _)) => (Verdict::Failed, Some(error.to_string())),
             Err(_) => {
                 // What was written of the family under way may be half a line.
                 work.writer.clear();
@@ -406,25 +497,23 @@ impl Worker {
                 (Verdict::Failed, Some("a fault of skep's own: it panicked; please report it".to_owned()))
             }
         };
+        let is_failed = verdict == Verdict::Failed;
         let mut known = held(&slot.trouble);
-        if *known != trouble {
+        if (known.is_failed, known.why.is_some()) != (is_failed, trouble.is_some()) {
             match &trouble {
                 Some(why) => tracing::warn!(collector = slot.name, "{why}"),
                 None => tracing::info!(collector = slot.name, "works again"),
             }
-            *known = trouble;
         }
+        *known = Trouble { is_failed, why: trouble };
         verdict
     }
-}
-
-fn failure(error: &CollectError) -> String {
-    error.to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collect::CollectError;
     use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
     struct Says(&'static str);
@@ -474,8 +563,8 @@ mod tests {
         Scraper::start(collectors, &root, &Arc::new(LabelSet::new()), Metrics::new().unwrap(), &Parts::default()).unwrap()
     }
 
-    fn text(bytes: &Bytes) -> String {
-        String::from_utf8(bytes.to_vec()).unwrap()
+    fn text(answer: &Option<Bytes>) -> String {
+        String::from_utf8(answer.as_ref().unwrap().to_vec()).unwrap()
     }
 
     #[tokio::test]
@@ -566,5 +655,49 @@ mod tests {
         let_go.send(()).unwrap();
         assert!(text(&first.await.unwrap()).contains("late 1"));
         assert!(text(&second.await.unwrap()).contains("late 1"));
+    }
+
+    #[tokio::test]
+    async fn a_scrape_of_another_set_takes_the_result_of_a_run_under_way() {
+        let (runs, running) = sync_channel(10);
+        let (let_go, going) = sync_channel(10);
+        let scraper = scraper(vec![("slow", Group::Node, Box::new(Hangs(runs, going))), ("own", Group::Skep, Box::new(Says("own")))]);
+        let scrape = |selection| {
+            let scraper = Arc::clone(&scraper);
+            tokio::spawn(async move { scraper.scrape(selection, Duration::from_secs(60)).await })
+        };
+        let node = scrape(scraper.select(|_, group| group == Group::Node));
+        tokio::task::spawn_blocking(move || running.recv().map(|()| running)).await.unwrap().unwrap();
+        let all = scrape(scraper.select(|_, _| true));
+        // The second waits for the run of the first.
+        loop {
+            let SlotState::Running { waiting, .. } = &*held(&scraper.slots[0].state) else { panic!("it runs") };
+            if !waiting.is_empty() {
+                break;
+            }
+            std::thread::yield_now();
+            tokio::task::yield_now().await;
+        }
+        let_go.send(()).unwrap();
+        let (node, all) = (text(&node.await.unwrap()), text(&all.await.unwrap()));
+        assert!(node.contains("late 1") && all.contains("late 1") && all.contains("own 1"), "{all}");
+        assert!(all.contains("node_scrape_collector_success{collector=\"slow\"} 1"), "{all}");
+    }
+
+    #[tokio::test]
+    async fn a_shorter_limit_is_kept_beside_a_longer_one() {
+        let (runs, running) = sync_channel(10);
+        let (let_go, going) = sync_channel(10);
+        let scraper = scraper(vec![("slow", Group::Node, Box::new(Hangs(runs, going))), ("a", Group::Node, Box::new(Says("first")))]);
+        let all = scraper.select(|_, _| true);
+        let patient = tokio::spawn({
+            let scraper = Arc::clone(&scraper);
+            async move { scraper.scrape(all, Duration::from_secs(600)).await }
+        });
+        tokio::task::spawn_blocking(move || running.recv().map(|()| running)).await.unwrap().unwrap();
+        let hurried = text(&scraper.scrape(all, Duration::from_millis(50)).await);
+        assert!(hurried.contains("first 1") && !hurried.contains("late 1"), "{hurried}");
+        let_go.send(()).unwrap();
+        assert!(text(&patient.await.unwrap()).contains("late 1"));
     }
 }

@@ -84,7 +84,9 @@ impl Pages {
             Err((status, why)) => return text(status, &why),
         };
         let limit = limit(request.headers(), self.scrape_timeout);
-        let body = self.scraper.scrape(selection, limit).await;
+        let Some(body) = self.scraper.scrape(selection, limit).await else {
+            return text(StatusCode::INTERNAL_SERVER_ERROR, "a fault of skep's own ended the scrape; its log says more\n");
+        };
         self.metrics.scrapes.with_label_values(&[label]).inc();
         let mut answer = if accepts_gzip(request.headers()) {
             let mut answer = Response::new(Full::new(gzip(&body)));
