@@ -46,7 +46,8 @@ Usage: skep [run] [FLAGS] [ROUTE...]    work as the agent
        skep config [FLAGS] [ROUTE...]   the effective configuration, secrets masked
        skep --version
 
-Every flag has an environment variable (--web.listen-address is SKEP_WEB_LISTEN_ADDRESS) and a key in the file of --config.
+Every flag has an environment variable (--web.listen-address is SKEP_WEB_LISTEN_ADDRESS; with _FILE behind its name, it names a file with the value,
+such as a Swarm secret) and a key in the file of --config.
 Flag beats environment, environment beats file. A switch is turned off by --no-NAME. Exit codes: 64 wrong usage, 78 wrong configuration.";
 
 /// Takes a command line apart. `arguments` begins behind the program's name.
@@ -103,12 +104,6 @@ fn command(all: &[Flag]) -> Command {
             }
             FlagKind::One(value) => argument = argument.action(ArgAction::Set).value_name(value).allow_hyphen_values(true),
             FlagKind::Many(value) => argument = argument.action(ArgAction::Append).value_name(value).allow_hyphen_values(true),
-            FlagKind::Secret(value) => {
-                argument = argument.action(ArgAction::Set).value_name(value);
-                let file = format!("{}_file", flag.name);
-                command = command
-                    .arg(Arg::new(file.clone()).long(file).value_name("FILE").help(format!("The value of --{} from a file.", flag.name)));
-            }
         }
         command = command.arg(argument);
     }
@@ -124,12 +119,6 @@ fn given(all: &[Flag], matches: &ArgMatches) -> Vec<(String, Vec<String>)> {
             FlagKind::Switch if matches.get_flag(&format!("no-{}", flag.name)) => Some(vec!["false".to_owned()]),
             FlagKind::Switch => None,
             FlagKind::One(_) | FlagKind::Many(_) => of(flag.name),
-            FlagKind::Secret(_) => {
-                if let Some(file) = of(&format!("{}_file", flag.name)) {
-                    values.push((format!("{}_file", flag.name), file));
-                }
-                of(flag.name)
-            }
         };
         if let Some(found) = found {
             values.push((flag.name.to_owned(), found));
@@ -156,7 +145,7 @@ fn sentence(error: &clap::Error) -> String {
     match error.kind() {
         ErrorKind::UnknownArgument => format!("'{given}' is not a flag of skep{near}; skep --help lists them"),
         ErrorKind::TooManyValues | ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues | ErrorKind::InvalidValue => {
-            format!("'{given}' has no value, or one that it does not take; skep --help tells what it takes")
+            format!("'{given}' stands without its value, or is a switch that takes none (--no-NAME turns it off); skep --help tells which")
         }
         ErrorKind::NoEquals | ErrorKind::ArgumentConflict => format!("'{given}' cannot stand here; skep --help tells how it is used"),
         _ => error.render().to_string().lines().next().unwrap_or("wrong usage").trim_start_matches("error: ").to_owned(),

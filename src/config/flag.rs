@@ -1,7 +1,7 @@
 //! What a flag is. The flags themselves stand where their subject is: a collector's beside the collector.
 
 /// One setting. Its name is its flag (`--name`), its key in the file (`"name" = ...`) and, in capitals with `_` for `.` and `-` and `SKEP_`
-/// before it, its environment variable.
+/// before it, its environment variable; with `_FILE` behind that, the variable that names a file with the value.
 #[derive(Debug, Clone, Copy)]
 pub struct Flag {
     /// The name, without dashes before it: `web.listen-address`.
@@ -25,8 +25,6 @@ pub enum FlagKind {
     One(&'static str),
     /// `--name VALUE`, any number of times; an array in the file, split at commas in the environment.
     Many(&'static str),
-    /// As [`FlagKind::One`], and its value is never shown. `name_file` and `SKEP_NAME_FILE` take it from a file.
-    Secret(&'static str),
 }
 
 impl Flag {

@@ -1,7 +1,7 @@
 //! The agent's own flags. A collector's stand beside the collector.
 
-use super::flag::FlagKind::{Many, One, Secret, Switch};
-use super::{Flag, FlagKind};
+use super::Flag;
+use super::flag::FlagKind::{Many, One, Switch};
 
 /// Flags of the whole agent, in the order in which `--help` shows them.
 pub static GENERAL: &[Flag] = &[
@@ -71,15 +71,4 @@ pub static NOT_YET: &[Flag] =
 /// Every flag: the agent's own and those of its collectors.
 pub fn all() -> impl Iterator<Item = Flag> {
     GENERAL.iter().copied().chain(crate::collect::flags()).chain(NOT_YET.iter().copied())
-}
-
-impl FlagKind {
-    /// What stands behind the flag in `--help`.
-    #[must_use]
-    pub const fn value_name(self) -> Option<&'static str> {
-        match self {
-            Switch => None,
-            One(name) | Many(name) | Secret(name) => Some(name),
-        }
-    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Fault, Flag, FlagKind, Settings, flags, route};
+use super::{Fault, Flag, FlagKind, Settings, flags, split_list};
 
 /// What a process is given by its surroundings: its environment and the files that it names. A test brings its own.
 pub trait Surroundings {
@@ -85,31 +85,37 @@ fn well_known(settings: &mut Settings, given: &BTreeMap<&str, &Vec<String>>, sur
             && !given.contains_key(name)
             && let Some(value) = surroundings.variable(variable).filter(|value| !value.is_empty())
         {
-            let values = if name == "route" { route::split_list(&value).into_iter().map(str::to_owned).collect() } else { vec![value] };
+            let values = if name == "route" { split_list(&value).into_iter().map(str::to_owned).collect() } else { vec![value] };
             settings.set(name, values);
         }
     }
 }
 
+/// A flag's values from its variable, or from the file that `<variable>_FILE` names (a Swarm secret). A stack file cannot leave a variable out, only empty, so an
+/// empty one says nothing; but for the host label, which an empty value switches off.
 fn from_environment(flag: &Flag, surroundings: &dyn Surroundings) -> Result<Option<Vec<String>>, Fault> {
     let mut names = vec![variable_of(flag.name)];
     if flag.name == "route" {
         names.push("SKEP_ROUTES".to_owned());
     }
     for name in names {
-        if let FlagKind::Secret(_) = flag.kind
-            && let Some(path) = surroundings.variable(&format!("{name}_FILE")).filter(|path| !path.is_empty())
-        {
-            let text = surroundings.file(Path::new(&path)).map_err(|error| Fault(format!("{name}_FILE: {path}: {error}")))?;
-            return Ok(Some(vec![text.trim_end_matches(['\n', '\r']).to_owned()]));
-        }
-        let Some(value) = surroundings.variable(&name) else { continue };
+        let value = surroundings.variable(&name).filter(|value| !value.is_empty() || flag.name == "host-label");
+        let from_file = format!("{name}_FILE");
+        let path = surroundings.variable(&from_file).filter(|path| !path.is_empty());
+        let value = match (value, path) {
+            (Some(_), Some(_)) => return Err(Fault(format!("{name} and {from_file} are both set: one of them would do"))),
+            (Some(value), None) => value,
+            (None, Some(path)) => {
+                let text = surroundings.file(Path::new(&path)).map_err(|error| Fault(format!("{from_file}: {path}: {error}")))?;
+                text.trim_end_matches(['\n', '\r']).to_owned()
+            }
+            (None, None) => continue,
+        };
+        let parts = |text: &str| text.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect();
         return Ok(Some(match flag.kind {
-            FlagKind::Many(_) if flag.name == "route" => route::split_list(&value).into_iter().map(str::to_owned).collect(),
-            FlagKind::Many(_) => value.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect(),
-            // A stack file cannot leave a variable out, only empty: for a switch that says nothing.
-            FlagKind::Switch if value.is_empty() => continue,
-            _ => vec![value],
+            FlagKind::Many(_) if flag.name == "route" => value.lines().flat_map(split_list).map(str::to_owned).collect(),
+            FlagKind::Many(_) => parts(&value),
+            FlagKind::Switch | FlagKind::One(_) => vec![value],
         }));
     }
     Ok(None)
@@ -126,7 +132,7 @@ fn take(file: &mut BTreeMap<String, Vec<String>>, flag: &Flag) -> Option<Vec<Str
 fn read_file(path: &str, surroundings: &dyn Surroundings) -> Result<BTreeMap<String, Vec<String>>, Fault> {
     let text = surroundings.file(Path::new(path)).map_err(|error| Fault(format!("{path}: {error}; --config names a TOML file")))?;
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        let line = error.span().map_or(0, |span| text.get(..span.start).map_or(0, |before| before.lines().count()));
+        let line = error.span().map_or(0, |span| text.get(..span.start).map_or(0, |before| before.matches('\n').count() + 1));
         Fault(format!("{path}: line {line}: {}", error.message().lines().next().unwrap_or("this is not TOML")))
     })?;
     let mut values = BTreeMap::new();
@@ -244,6 +250,35 @@ mod tests {
     }
 
     #[test]
+    fn secrets_come_from_files() {
+        let mut given = Given::default();
+        given.files.insert("/run/secrets/routes", "elasticsearch://u:p@a,b\nstdout:\n");
+        given.variables.insert("SKEP_ROUTES", "");
+        given.variables.insert("SKEP_ROUTES_FILE", "/run/secrets/routes");
+        given.variables.insert("SKEP_NODE_NAME_FILE", "/nothing");
+        assert!(refused(&[], &given).starts_with("SKEP_NODE_NAME_FILE: /nothing: "));
+        given.files.insert("/nothing", "n1\n");
+        let found = settings(&[], &given).unwrap();
+        assert_eq!(found.many("route"), ["elasticsearch://u:p@a,b", "stdout:"]);
+        assert_eq!(found.one("node-name"), Some("n1"));
+        given.variables.insert("SKEP_ROUTES", "stdout:");
+        assert!(refused(&[], &given).contains("are both set"));
+    }
+
+    #[test]
+    fn an_empty_variable_says_nothing() {
+        let mut given = Given::default();
+        given.files.insert("/f", "[[route]]\nuri = \"stdout:\"\n");
+        for name in ["SKEP_ROUTES", "SKEP_DOCKER_HOST", "SKEP_WEB_LISTEN_ADDRESS", "SKEP_HOST_LABEL"] {
+            given.variables.insert(name, "");
+        }
+        given.variables.insert("DOCKER_HOST", "tcp://e:2375");
+        let config = Config::of(settings(&["--config=/f"], &given).unwrap()).unwrap();
+        assert_eq!((config.logs.routes.len(), &*config.docker.host, &*config.web.listen[0]), (1, "tcp://e:2375", "[::]:7537"));
+        assert_eq!(config.host_label, None, "but the label's is its off switch");
+    }
+
+    #[test]
     fn routes_come_from_everywhere() {
         let mut given = Given::default();
         assert_eq!(settings(&["stdout:", "--route", "file:///a"], &given).unwrap().many("route"), ["file:///a", "stdout:"]);
@@ -279,6 +314,10 @@ mod tests {
         );
         assert!(refused(&["--config=/f"], &file("log.level = \"warn\"")).contains("a name with dots stands in quotes"));
         assert!(refused(&["--config=/f"], &file("a =")).starts_with("/f: line 1: "));
+        assert!(refused(&["--config=/f"], &file("\n\na =")).starts_with("/f: line 3: "));
+        assert!(refused(&["--host-label=part"], &none).contains("have already"));
+        assert!(refused(&["--host-label=__name__"], &none).contains("have already"));
+        assert!(refused(&["--web.telemetry-path=/"], &none).contains("'/' is not a path"));
         assert!(refused(&["--config=/f"], &file("[[route]]\nname = \"x\"")).contains("has no uri"));
         assert!(refused(&["--config=/g"], &none).starts_with("/g: "));
         assert!(refused(&["--host-label=a-b"], &none).contains("is not a label name"));

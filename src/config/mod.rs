@@ -27,6 +27,10 @@ pub struct Usage(pub String);
 #[error("{0}")]
 pub struct Fault(pub String);
 
+/// Labels of skep's own series: as a constant label they would stand twice, and Prometheus would refuse the whole answer.
+const TAKEN_LABELS: [&str; 13] =
+    ["part", "route", "reason", "code", "collector", "call", "state", "group", "unit", "operation", "source", "le", "quantile"];
+
 /// Everything that was asked for, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -133,8 +137,11 @@ impl Config {
             let begins = characters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_');
             if !begins || !characters.all(|character| character.is_ascii_alphanumeric() || character == '_') {
                 return Err(Fault(format!(
-                    "host-label: '{label}' is not a label name: letters, digits and _ are, a digit not at its begin"
+                    "host-label: '{label}' is not a label name: it takes letters, digits and _, and must not begin with a digit"
                 )));
+            }
+            if label.starts_with("__") || TAKEN_LABELS.contains(&label.as_str()) {
+                return Err(Fault(format!("host-label: '{label}' is a label that series have already; host, node or nodename would do")));
             }
         }
         let level = match settings.one("log.level").unwrap_or("info") {
@@ -166,12 +173,16 @@ impl Config {
             }
             routes.push(route);
         }
-        let telemetry_path = settings.one("web.telemetry-path").unwrap_or("/metrics").trim_end_matches('/').to_owned();
+        let given = settings.one("web.telemetry-path").unwrap_or("/metrics");
+        let telemetry_path = given.trim_end_matches('/').to_owned();
         if !telemetry_path.starts_with('/') {
-            return Err(Fault(format!("web.telemetry-path: '{telemetry_path}' does not begin with / , as in /metrics")));
+            return Err(Fault(format!("web.telemetry-path: '{given}' is not a path below /, as /metrics is")));
         }
         let listen: Vec<String> =
             settings.many("web.listen-address").iter().map(|address| listen_address(address)).collect::<Result<_, _>>()?;
+        if listen.is_empty() {
+            return Err(Fault("web.listen-address: no address is given; :7537 would do".to_owned()));
+        }
         let max_record_bytes = usize::try_from(size(&settings, "logs.max-record-bytes", 256 << 10)?).unwrap_or(usize::MAX);
         if !(16 << 10..=16 << 20).contains(&max_record_bytes) {
             return Err(Fault(format!("logs.max-record-bytes: {max_record_bytes} is out of bounds: 16KiB to 16MiB would do")));
@@ -188,7 +199,11 @@ impl Config {
             web: WebConfig {
                 listen,
                 telemetry_path,
-                max_requests: number(&settings, "web.max-requests", 40)?,
+                // As in node_exporter, 0 is no limit.
+                max_requests: match number(&settings, "web.max-requests", 40)? {
+                    0 => tokio::sync::Semaphore::MAX_PERMITS,
+                    number => number.min(tokio::sync::Semaphore::MAX_PERMITS),
+                },
                 own_metrics: !settings.is_on("web.disable-exporter-metrics"),
             },
             scrape_timeout: duration(&settings, "scrape.timeout", 8)?,

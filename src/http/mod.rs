@@ -20,8 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use routes::Pages;
 
-/// A request's head has to be there by then; who is slower is cut off.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// A request's head has to be there by then, counted from the end of the answer before: longer than the usual pauses between scrapes, so that their
+/// connections stay, and short enough that one who only connects does not keep a place for ever.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// Connections at one time over all listeners: those of scrapers stay open between scrapes.
 const MAX_CONNECTIONS: usize = 512;
 /// The largest head that is read.
@@ -66,7 +67,11 @@ pub async fn serve(listeners: Vec<TcpListener>, pages: Arc<Pages>, stop: Cancell
 async fn accept(listener: TcpListener, pages: Arc<Pages>, places: Arc<Semaphore>, stop: CancellationToken) {
     let graceful = GracefulShutdown::new();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
+        let place = tokio::select! {
+            place = Arc::clone(&places).acquire_owned() => place,
+            () = stop.cancelled() => break,
+        };
+        let Ok(place) = place else { break };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = stop.cancelled() => break,
