@@ -13,7 +13,7 @@ use crate::config::{Config, Fault, flags};
 use crate::containers::{ContainersCollector, ContainersOptions};
 use crate::docker::container::Labelling;
 use crate::docker::inventory::InventoryTask;
-use crate::docker::{Engine, EngineInfo};
+use crate::docker::{Engine, EngineError, EngineInfo};
 use crate::exposition::{Group, Member, Scraper};
 use crate::host::{self, Reader, Root};
 use crate::http::{self, Pages};
@@ -28,6 +28,9 @@ const FIRST_ANSWER: Duration = Duration::from_secs(3);
 
 /// How often the host's trees are looked at.
 const LOOK_AT_TREES: Duration = Duration::from_secs(30);
+
+/// What a stop may take beyond the sinks' time: the spool's last copies.
+const LAST_MOMENTS: Duration = Duration::from_secs(3);
 
 /// The sockets' runtime: two workers are plenty for an agent, on a node of any size.
 ///
@@ -46,26 +49,37 @@ pub struct Surroundings {
     pub engine_fault: Option<String>,
     /// Who this node is.
     pub node: NodeIdentity,
+    engine_absent: bool,
 }
 
 impl Surroundings {
+    /// Whether nothing is where the engine should be: then it is not waited for.
+    #[must_use]
+    pub fn engine_is_absent(&self) -> bool {
+        self.engine_absent
+    }
+
     /// Asks the engine once, and decides who this node is.
     ///
     /// # Errors
     /// When what was told of the node contradicts the engine.
     pub async fn find(config: &Config) -> Result<Self, Fault> {
         let asked = async {
-            let engine = Engine::connect(&config.docker.host).await.map_err(|error| error.to_string())?;
-            engine.info().await.map_err(|error| error.to_string())
+            let engine = Engine::connect(&config.docker.host).await?;
+            engine.info().await
         };
+        let mut engine_absent = false;
         let (engine, engine_fault) = match tokio::time::timeout(FIRST_ANSWER, asked).await {
             Ok(Ok(info)) => (Some(info), None),
-            Ok(Err(why)) => (None, Some(why)),
+            Ok(Err(error)) => {
+                engine_absent = matches!(error, EngineError::NotThere { .. });
+                (None, Some(error.to_string()))
+            }
             Err(_) => (None, Some(format!("{} does not answer", config.docker.host))),
         };
         let mut reader = Reader::new(Arc::new(config.root.clone()));
         let node = NodeIdentity::decide(config, engine.as_ref(), &mut reader).map_err(Fault)?;
-        Ok(Self { engine, engine_fault, node })
+        Ok(Self { engine, engine_fault, node, engine_absent })
     }
 }
 
@@ -99,6 +113,9 @@ pub async fn run(config: Config, reread: &(dyn Fn() -> Result<Config, Fault> + S
     let label = config.host_label.as_deref().map(|name| (name, &*node.name));
     let metrics = Metrics::labelled(label).map_err(|error| Fault(format!("skep's own metrics: {error}")))?;
 
+    for part in ["docker", "logs"] {
+        parts.part(part).starting();
+    }
     let stop = CancellationToken::new();
     let labelling = Labelling { allow: config.docker.label.clone() };
     let (inventory_task, inventory) = InventoryTask::new(config.docker.host.clone(), labelling, &parts, metrics.clone());
@@ -125,7 +142,8 @@ pub async fn run(config: Config, reread: &(dyn Fn() -> Result<Config, Fault> + S
         places: Semaphore::new(config.web.max_requests),
     });
     let serving = tokio::spawn(http::serve(listeners, pages, stop.clone()));
-    let inventory_running = tokio::spawn(inventory_task.run(stop.clone()));
+    let mut inventory_lost = false;
+    let mut inventory_running = tokio::spawn(inventory_task.run(stop.clone()));
     tokio::spawn({
         let (listen, stop) = (config.web.listen.clone(), stop.clone());
         async move {
@@ -145,21 +163,30 @@ pub async fn run(config: Config, reread: &(dyn Fn() -> Result<Config, Fault> + S
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
-                pipeline.reload();
-                reload(&config, reread);
+                if reload(&config, reread) {
+                    pipeline.reload();
+                }
+            }
+            _ = &mut inventory_running, if !inventory_running.is_finished() || !inventory_lost => {
+                inventory_lost = true;
+                parts.part("docker").degraded("a fault of skep's own ended the inventory; a restart is needed, and please report it");
             }
         }
     }
     tracing::info!("stopping: what was read is still shipped");
     // Logs first, while the pages still show how it goes; then the pages.
     let grace = config.shutdown_timeout;
-    if tokio::task::spawn_blocking(move || pipeline.stop(grace)).await.is_err() {
-        tracing::error!("the logs' threads did not end as they should");
+    // A disk or a file system that hangs must not hold the end: what is not acknowledged then is read again by the next start.
+    let stopped = tokio::task::spawn_blocking(move || pipeline.stop(grace));
+    match tokio::time::timeout(grace + LAST_MOMENTS, stopped).await {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) => tracing::error!("the logs' threads did not end as they should"),
+        Err(_) => tracing::error!("the logs' threads do not end; they are cut off"),
     }
     stop.cancel();
     let ended = tokio::time::timeout(Duration::from_secs(3), async {
         let pages = serving.await.is_ok();
-        inventory_running.await.is_ok() && pages
+        (inventory_lost || inventory_running.await.is_ok()) && pages
     });
     if ended.await.is_err() {
         tracing::debug!("connections were cut at the end");
@@ -201,8 +228,9 @@ fn announce(config: &Config, surroundings: &Surroundings, addresses: &[String]) 
         .collect();
     let node = &surroundings.node;
     tracing::info!(node = node.name, from = node.name_from, version = env!("CARGO_PKG_VERSION"), "skep works: {}", places.join(", "));
-    if surroundings.engine.is_none() && surroundings.engine_fault.is_some() {
-        tracing::info!("no engine answers, so no containers are shown for now");
+    if surroundings.engine.is_none() {
+        let why = surroundings.engine_fault.as_deref().unwrap_or_default();
+        tracing::warn!("no containers are shown for now: {why}");
     }
     for flag in flags::NOT_YET.iter().filter(|flag| !config.settings.many(flag.name).is_empty()) {
         tracing::warn!("--{} is understood, but its collector is not there yet: it does nothing", flag.name);
@@ -213,21 +241,26 @@ fn announce(config: &Config, surroundings: &Surroundings, addresses: &[String]) 
 }
 
 /// What can change without a restart, changes; of the rest it is said that it does not.
-fn reload(config: &Config, reread: &(dyn Fn() -> Result<Config, Fault> + Send + Sync)) {
+/// Whether the settings could be read.
+fn reload(config: &Config, reread: &(dyn Fn() -> Result<Config, Fault> + Send + Sync)) -> bool {
     let new = match reread() {
         Ok(new) => new,
         Err(why) => {
             tracing::error!("SIGHUP: {why}; everything stays as it is");
-            return;
+            return false;
         }
     };
     log::set_level(new.log.level);
     let waiting: Vec<&str> = config.settings.differing(&new.settings).filter(|name| *name != "log.level").collect();
     if waiting.is_empty() {
-        tracing::info!("SIGHUP: secrets, certificates and the log level were read again");
+        tracing::info!("SIGHUP: the log level was read again; secrets and certificates are with the next request");
     } else {
-        tracing::warn!("SIGHUP: secrets, certificates and the log level were read again; a restart is needed for {}", waiting.join(", "));
+        tracing::warn!(
+            "SIGHUP: the log level was read again, secrets and certificates are with the next request; a restart is needed for {}",
+            waiting.join(", ")
+        );
     }
+    true
 }
 
 /// A descriptor is held for every log file; the soft limit of 1024 is raised to the hard one.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::app::{self, Surroundings};
-use crate::config::{Adapter, Config, Fault, RouteSpec, Settings};
+use crate::config::{Adapter, Config, Fault, FlagKind, RouteSpec, flags};
 use crate::exposition::Scraper;
 use crate::host;
 use crate::logs::pipeline;
@@ -105,7 +105,11 @@ pub async fn run(config: &Config) -> Result<Report, Fault> {
                 (engine.is_rootless(), "it is rootless"),
             ] {
                 if is_on {
-                    report.add("engine", Verdict::Ok, format!("{what}: files of containers may not be readable, see below"));
+                    report.add(
+                        "engine",
+                        Verdict::Ok,
+                        format!("{what}: files of containers may not be readable, which the lines below show"),
+                    );
                 }
             }
         }
@@ -210,32 +214,44 @@ async fn probe(route: &RouteSpec) -> (Verdict, String) {
     }
 }
 
-/// The effective configuration: a line for each setting, or JSON. Secrets of routes are masked.
+/// The effective configuration: a line for each setting, or JSON. What was found by itself is there too; secrets of routes are masked.
 #[must_use]
-pub fn effective(settings: &Settings, json: bool) -> String {
-    let shown = |name: &str, values: &[String]| -> Vec<String> {
-        if name != "route" {
-            return values.to_vec();
+pub fn effective(config: &Config) -> String {
+    let route = |text: &String| RouteSpec::parse(text).map_or_else(|why| why, |route| route.to_string());
+    let found = |name: &str| -> Option<String> {
+        let path = |path: &std::path::Path| Some(path.display().to_string());
+        match name {
+            "docker.host" => Some(config.docker.host.clone()),
+            "path.procfs" => path(&config.root.proc),
+            "path.sysfs" => path(&config.root.sys),
+            "path.rootfs" => path(&config.root.rootfs),
+            "path.udev.data" => path(&config.root.udev),
+            _ => {
+                let entry = crate::collect::ENTRIES.iter().find(|entry| entry.switch.name == name)?;
+                Some((entry.on_by_default && !config.settings.is_on("collector.disable-defaults")).to_string())
+            }
         }
-        values.iter().map(|text| RouteSpec::parse(text).map_or_else(|why| why, |route| route.to_string())).collect()
     };
-    if json {
-        let map: serde_json::Map<String, serde_json::Value> = settings
-            .all()
-            .map(|(name, values)| {
-                let values = shown(name, values);
-                let value = if let [one] = values.as_slice() { serde_json::json!(one) } else { serde_json::json!(values) };
-                (name.to_owned(), value)
-            })
-            .collect();
-        return format!("{:#}\n", serde_json::Value::Object(map));
-    }
+    let mut json = serde_json::Map::new();
     let mut text = String::new();
-    for (name, values) in settings.all() {
-        for value in shown(name, values) {
-            let written = writeln!(text, "{name} = {value}");
+    for flag in flags::all() {
+        let given = config.settings.many(flag.name);
+        let values = match found(flag.name) {
+            Some(value) if given.is_empty() => vec![value],
+            _ if flag.name == "route" => given.iter().map(route).collect(),
+            _ => given.to_vec(),
+        };
+        for value in &values {
+            let written = writeln!(text, "{} = {value}", flag.name);
             debug_assert!(written.is_ok(), "writing to a String");
         }
+        let value = match (flag.kind, values.as_slice()) {
+            (FlagKind::Many(_), all) => serde_json::json!(all),
+            (FlagKind::Switch, [one]) => serde_json::json!(one == "true"),
+            (_, [one]) => serde_json::json!(one),
+            (_, _) => serde_json::Value::Null,
+        };
+        json.insert(flag.name.to_owned(), value);
     }
-    text
+    if config.json { format!("{:#}\n", serde_json::Value::Object(json)) } else { text }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use skep::config::cli::{self, Action};
 use skep::config::layers::{self, Process};
-use skep::config::{Config, Fault, Settings};
+use skep::config::{Config, Fault};
 use skep::telemetry::log;
 use skep::{app, check};
 
@@ -24,16 +24,13 @@ fn main() -> ExitCode {
         Action::Version => return print(&format!("skep {}\n", env!("CARGO_PKG_VERSION"))),
         _ => {}
     }
-    let assemble = move || -> Result<(Settings, Config), Fault> {
-        let settings = layers::merge(&line.values, &Process)?;
-        Ok((settings.clone(), Config::of(settings)?))
-    };
-    let (settings, config) = match assemble() {
+    let assemble = move || -> Result<Config, Fault> { Config::of(layers::merge(&line.values, &Process)?) };
+    let config = match assemble() {
         Ok(found) => found,
         Err(why) => return fail(CONFIG, &why.to_string()),
     };
     if line.action == Action::Config {
-        return print(&check::effective(&settings, config.json));
+        return print(&check::effective(&config));
     }
     if line.action == Action::Healthcheck {
         return match skep::http::health::ask(&config.web.listen) {
@@ -56,8 +53,7 @@ fn main() -> ExitCode {
             Err(why) => fail(CONFIG, &why.to_string()),
         };
     }
-    let reread = move || assemble().map(|(_, config)| config);
-    let ended = runtime.block_on(app::run(config, &reread));
+    let ended = runtime.block_on(app::run(config, &assemble));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     match ended {
         Ok(()) => ExitCode::SUCCESS,

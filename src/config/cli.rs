@@ -76,6 +76,12 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Line, Usag
         }
         Err(error) => return Err(Usage(sentence(&error))),
     };
+    if let Some(word) = matches.get_many::<String>("ROUTE").into_iter().flatten().find(|word| !word.contains(':')) {
+        return Err(Usage(match COMMANDS.iter().find(|(name, _)| name == word) {
+            Some(_) => format!("'{word}' is a command, and a command stands before the flags: skep {word} ..."),
+            None => format!("'{word}' is not a route: a route looks like elasticsearch://host:9200"),
+        }));
+    }
     if matches.get_flag("version") {
         action = Action::Version;
     }

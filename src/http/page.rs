@@ -39,6 +39,7 @@ pub(super) fn render(pages: &Pages) -> String {
         let (class, why) = match &state {
             State::Ok => ("ok", ""),
             State::Degraded(why) => ("degraded", &**why),
+            State::Starting => ("starting", ""),
             State::Off(why) => ("off", &**why),
         };
         put(&mut page, format_args!("<tr><td>{}<td class=\"{class}\">{class}<td>{}", escaped(&part), escaped(why)));

@@ -142,6 +142,10 @@ impl Pages {
                     ready = false;
                     ("degraded", Some(why))
                 }
+                State::Starting => {
+                    ready = false;
+                    ("starting", None)
+                }
                 State::Off(why) => ("off", Some(why)),
             };
             parts.insert(name, serde_json::json!({ "state": word, "why": why }));

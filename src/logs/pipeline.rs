@@ -1,9 +1,10 @@
 //! The log side as a whole: the state directory, the file table, and a thread for each route.
 
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use tokio::runtime::Handle;
@@ -24,6 +25,9 @@ use crate::watchdog::Watchdog;
 /// How long a route that cannot be opened waits before it is tried again.
 const ROUTE_RETRY: Duration = Duration::from_secs(2);
 
+/// How long an engine that does not answer is waited for before its logs are looked for at the usual place.
+const ENGINE_PATIENCE: Duration = Duration::from_secs(20);
+
 /// Where the engine keeps its data unless it was told otherwise.
 const USUAL_DATA_ROOT: &str = "/var/lib/docker";
 
@@ -34,7 +38,7 @@ pub struct Pipeline {
     sinks: Vec<Arc<Sink>>,
     table: Arc<Mutex<Option<Arc<FileTable>>>>,
     starter: Option<JoinHandle<Vec<JoinHandle<()>>>>,
-    /// Cancelled with the grace that routes have; the starter hands it on.
+    /// How long routes may take to end.
     grace: Arc<Mutex<Duration>>,
 }
 
@@ -42,7 +46,10 @@ pub struct Pipeline {
 struct Start {
     config: Config,
     options: Vec<(RouteOptions, Arc<Sink>)>,
-    containers_dir: Option<PathBuf>,
+    /// Where the engine said at the start that its data is.
+    engine_root: Option<PathBuf>,
+    /// There is no engine to wait for.
+    no_engine: bool,
     inventory: watch::Receiver<Arc<Inventory>>,
     own_container: Option<ContainerId>,
     parts: Parts,
@@ -100,7 +107,8 @@ impl Pipeline {
             options.push((of, sink));
         }
         let start = Start {
-            containers_dir: containers_dir(config, surroundings),
+            engine_root: surroundings.engine.as_ref().map(|engine| engine.docker_root_dir.clone()),
+            no_engine: surroundings.engine_is_absent(),
             config: config.clone(),
             options,
             inventory,
@@ -154,6 +162,13 @@ impl Start {
         let part = self.parts.part("logs");
         let Some(lock) = self.lock() else { return Vec::new() };
         let Some(containers_dir) = self.find_containers_dir(&part) else { return Vec::new() };
+        self.runtime.spawn(compare(
+            containers_dir.clone(),
+            self.config.clone(),
+            self.inventory.clone(),
+            self.parts.part("logs.place"),
+            self.stop.clone(),
+        ));
         let options = TableOptions {
             containers_dir,
             spool_dir: Some(self.config.logs.state_dir.join("spool")),
@@ -194,12 +209,19 @@ impl Start {
         let of_thread = part.clone();
         let started = std::thread::Builder::new().name("route".into()).spawn(move || {
             while !stop.is_cancelled() {
-                match Route::open(options.clone(), Arc::clone(&table), Arc::clone(&sink), runtime.clone(), metrics.clone(), &parts) {
-                    Ok(route) => {
-                        route.run(&stop, || *grace.lock().unwrap_or_else(PoisonError::into_inner));
-                        return;
+                let work = AssertUnwindSafe(|| -> Result<(), String> {
+                    let route =
+                        Route::open(options.clone(), Arc::clone(&table), Arc::clone(&sink), runtime.clone(), metrics.clone(), &parts)?;
+                    route.run(&stop, || *grace.lock().unwrap_or_else(PoisonError::into_inner));
+                    Ok(())
+                });
+                // A panic leaves the cursor where it was: the route begins again there.
+                match std::panic::catch_unwind(work) {
+                    Ok(Ok(())) => return,
+                    Ok(Err(why)) => of_thread.degraded(why),
+                    Err(_) => {
+                        of_thread.degraded("a fault of skep's own ended it; it begins again at what is acknowledged; please report it")
                     }
-                    Err(why) => of_thread.degraded(why),
                 }
                 table.wait(options.consumer, ROUTE_RETRY);
             }
@@ -250,16 +272,25 @@ impl Start {
         }
     }
 
-    /// Waits for the engine to tell where its data is, when nothing else tells it.
+    /// The containers directory: told, or the engine's word. An engine that is slow to answer is waited for before the usual place is taken, which on some
+    /// hosts is one that is left over.
     fn find_containers_dir(&mut self, part: &Part) -> Option<PathBuf> {
+        if let Some(told) = self.config.docker.containers_dir.clone() {
+            return Some(told);
+        }
+        let begun = Instant::now();
         loop {
-            if let Some(directory) = self.containers_dir.take() {
-                return Some(directory);
+            let engine = self.inventory.borrow().engine.as_ref().map(|engine| engine.docker_root_dir.clone());
+            if let Some(root) = engine.or_else(|| self.engine_root.take()) {
+                return Some(self.config.root.on_rootfs(&root.join("containers")));
             }
-            part.degraded("no engine answers and its data is not at the usual place: --docker.containers-dir tells where its containers' log files are");
-            let engine = self.inventory.borrow().engine.clone();
-            if let Some(engine) = engine {
-                return Some(self.config.root.on_rootfs(&engine.docker_root_dir.join("containers")));
+            let usual = usual_containers_dir(&self.config);
+            match usual {
+                Some(usual) if begun.elapsed() >= ENGINE_PATIENCE || self.no_engine => return Some(usual),
+                Some(_) => {}
+                None => part.degraded(
+                    "no engine answers and its data is not at the usual place: set --docker.containers-dir to where its containers' log files are",
+                ),
             }
             if self.stop.is_cancelled() {
                 return None;
@@ -269,15 +300,37 @@ impl Start {
     }
 }
 
+/// Tells when the engine keeps its logs elsewhere than where they are read: it was asked too late, or moved.
+async fn compare(read: PathBuf, config: Config, mut inventory: watch::Receiver<Arc<Inventory>>, part: Part, stop: CancellationToken) {
+    if config.docker.containers_dir.is_some() {
+        return;
+    }
+    let known = stop.run_until_cancelled(inventory.wait_for(|inventory| inventory.engine.is_some())).await;
+    let Some(Ok(inventory)) = known else { return };
+    let Some(engine) = &inventory.engine else { return };
+    let said = config.root.on_rootfs(&engine.docker_root_dir.join("containers"));
+    if said != read {
+        part.degraded(format!(
+            "logs are read from {}, and the engine keeps them at {}: a restart of skep takes the engine's word, --docker.containers-dir another",
+            read.display(),
+            said.display()
+        ));
+    }
+}
+
 /// The engine's containers directory as this process reaches it: told, or the engine's word, or the usual place when it is there.
 #[must_use]
 pub fn containers_dir(config: &Config, surroundings: &Surroundings) -> Option<PathBuf> {
     if let Some(told) = &config.docker.containers_dir {
         return Some(told.clone());
     }
-    if let Some(engine) = &surroundings.engine {
-        return Some(config.root.on_rootfs(&engine.docker_root_dir.join("containers")));
+    match &surroundings.engine {
+        Some(engine) => Some(config.root.on_rootfs(&engine.docker_root_dir.join("containers"))),
+        None => usual_containers_dir(config),
     }
+}
+
+fn usual_containers_dir(config: &Config) -> Option<PathBuf> {
     let usual = config.root.on_rootfs(&Path::new(USUAL_DATA_ROOT).join("containers"));
     usual.symlink_metadata().is_ok().then_some(usual)
 }

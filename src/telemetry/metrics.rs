@@ -231,7 +231,11 @@ impl Metrics {
         let docker_resyncs = IntCounter::new("skep_docker_resyncs_total", "Inventories taken anew by list.")?;
         registry.register(Box::new(docker_resyncs.clone()))?;
         Ok(Self {
-            part_up: gauge("skep_part_up", "Whether a part of the agent works; /readyz says why it does not.", &["part"])?,
+            part_up: gauge(
+                "skep_part_up",
+                "Whether a part of the agent works, or is not asked for; /readyz says why it does not.",
+                &["part"],
+            )?,
             collector_oddities: counter(
                 "skep_collector_oddities_total",
                 "Lines, devices and sensors that a collector could not understand.",

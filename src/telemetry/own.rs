@@ -35,7 +35,7 @@ impl Collector for OwnCollector {
         pass.out.family("skep_build_info", Kind::Gauge, "Always 1; the labels tell the build.").sample(&labels, 1u64);
         for (part, state) in self.parts.all() {
             let up = self.metrics.part_up.with_label_values(&[&*part]);
-            up.set(i64::from(!matches!(state, State::Degraded(_))));
+            up.set(i64::from(matches!(state, State::Ok | State::Off(_))));
         }
         if let Some(system) = &mut self.system {
             process(system, pass);

@@ -10,6 +10,8 @@ pub enum State {
     Ok,
     /// It does not work, or not wholly; the sentence says what is wrong and what would do. It goes on trying by itself.
     Degraded(String),
+    /// It has begun and told nothing yet.
+    Starting,
     /// It is not asked for, or this machine has no such thing.
     Off(String),
 }
@@ -43,6 +45,12 @@ impl Parts {
 }
 
 impl Part {
+    /// Tells that the part is there and will tell more: until then the agent is not ready.
+    pub fn starting(&self) {
+        let mut states = self.parts.states.lock().unwrap_or_else(PoisonError::into_inner);
+        states.entry(self.name.clone()).or_insert(State::Starting);
+    }
+
     /// Tells that the part works.
     pub fn ok(&self) {
         self.tell(State::Ok);
@@ -68,7 +76,7 @@ impl Part {
         let part = &*self.name;
         match &state {
             State::Ok if matches!(before, Some(State::Degraded(_))) => tracing::info!(part, "works again"),
-            State::Ok => tracing::debug!(part, "works"),
+            State::Ok | State::Starting => tracing::debug!(part, "works"),
             State::Degraded(why) => tracing::warn!(part, "{why}"),
             State::Off(why) => tracing::info!(part, "off: {why}"),
         }
