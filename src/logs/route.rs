@@ -269,7 +269,11 @@ impl Route {
 
     /// Begins with containers that are new, and ends with those that are gone and read.
     fn meet_containers(&mut self) {
-        let first_scan_done = self.table.first_scan_done();
+        // Before that the spool may be all that is known of a container: its place would seem to be in a file that is gone. And what is read before the
+        // first cursor is written could neither be told from what is new, nor be cut from the output again.
+        if !self.table.first_scan_done() {
+            return;
+        }
         let containers = self.table.containers();
         for container in containers.iter() {
             if self.tails.contains_key(container.id()) || self.finished.contains(container.id()) {
@@ -283,12 +287,11 @@ impl Route {
             let tail = Tail::new(Arc::clone(container), begin, &self.options, &self.metrics);
             self.tails.insert(container.id().clone(), tail);
         }
-        if first_scan_done && !self.has_begun {
-            // From now on a container that the cursor does not know is a new one, also after a restart.
+        if !self.has_begun {
+            // From now on a container that the cursor does not know is a new one, also after a restart. Nothing has been read yet.
             self.has_begun = true;
-            if !self.has_history {
-                self.settle(self.tails.values().filter_map(Tail::position).collect());
-            }
+            let positions = if self.has_history { Vec::new() } else { self.tails.values().filter_map(Tail::position).collect() };
+            self.settle(positions);
         }
         let cursor = &self.cursor;
         let gone: Vec<ContainerId> =
