@@ -369,3 +369,20 @@ fn what_the_spool_keeps_for_one_route_is_not_sent_again_to_another() {
         agent.kill();
     }
 }
+
+#[test]
+fn without_backfill_only_what_is_written_from_now_on_is_shipped_and_all_of_that() {
+    let place = Place::new();
+    let mut writers: Vec<Writer> = (0..100).map(|number| Writer::create(&place.containers, number, &format!("c{number}"), 0, 1)).collect();
+    // The first has not written anything yet.
+    writers.iter_mut().skip(1).for_each(|writer| writer.line("stdout", "old"));
+    let agent = place.start(&["--logs.backfill=none", &place.file_route()]);
+    until("beginning", || place.has_cursor());
+    let mut expected = Vec::new();
+    for (number, writer) in writers.iter_mut().enumerate() {
+        writer.line("stdout", &format!("new {number}"));
+        expected.push(format!("new {number}"));
+    }
+    place.until_shipped(expected);
+    assert_eq!(agent.stop(), Some(0));
+}
