@@ -386,3 +386,73 @@ fn without_backfill_only_what_is_written_from_now_on_is_shipped_and_all_of_that(
     place.until_shipped(expected);
     assert_eq!(agent.stop(), Some(0));
 }
+
+#[test]
+fn many_containers_are_not_sent_again_by_the_next_agent() {
+    let place = Place::new();
+    let mut writers: Vec<Writer> = (0..300).map(|number| Writer::create(&place.containers, number, &format!("c{number}"), 0, 1)).collect();
+    for (number, writer) in (0..).zip(&mut writers) {
+        // Those that are looked at last are those that wrote the longest ago.
+        writer.time -= number * 1_000_000_000;
+    }
+    let mut expected = Vec::new();
+    for round in 0..3 {
+        let agent = place.start(&[&place.file_route()]);
+        for (number, writer) in writers.iter_mut().enumerate() {
+            writer.line("stdout", &format!("{number} {round}"));
+            expected.push(format!("{number} {round}"));
+        }
+        place.until_shipped(expected.clone());
+        assert_eq!(agent.stop(), Some(0));
+    }
+}
+
+#[test]
+fn removed_containers_that_the_spool_keeps_for_another_route_are_not_forgotten() {
+    let place = Place::new();
+    let stuck = "elasticsearch://127.0.0.1:1?name=stuck";
+    let mut expected = Vec::new();
+    let mut writers: Vec<Writer> = (0..300).map(|number| Writer::create(&place.containers, number, "gone", 0, 1)).collect();
+    for (number, writer) in writers.iter_mut().enumerate() {
+        writer.line("stdout", &format!("gone {number}"));
+        expected.push(format!("gone {number}"));
+    }
+    let mut here = Writer::create(&place.containers, 1000, "here", 0, 1);
+    for round in 0..2 {
+        let agent = place.start(&[stuck, &place.file_route()]);
+        place.until_shipped(expected.clone());
+        writers.drain(..).for_each(Writer::remove);
+        for number in 0..60 {
+            here.line("stdout", &format!("here {round} {number}"));
+            expected.push(format!("here {round} {number}"));
+            place.until_shipped(expected.clone());
+        }
+        agent.kill();
+    }
+}
+
+#[test]
+fn a_container_that_comes_back_is_read_again() {
+    let place = Place::new();
+    let mut writer = Writer::create(&place.containers, 1, "away", 0, 1);
+    let mut here = Writer::create(&place.containers, 2, "here", 0, 1);
+    writer.line("stdout", "away 1");
+    let mut expected = vec!["away 1".to_owned()];
+    // For the route that takes nothing the table keeps the container while it is away.
+    let agent = place.start(&["elasticsearch://127.0.0.1:1?name=stuck", &place.file_route()]);
+    place.until_shipped(expected.clone());
+    let away = place.folder.path().join("away");
+    fs::rename(&writer.directory, &away).unwrap();
+    until("the spool", || own(&agent, "skep_log_spool_bytes") > 0.0);
+    // Each of these is a round of the route, which is done with the other container after the first.
+    for number in 0..5 {
+        here.line("stdout", &format!("here {number}"));
+        expected.push(format!("here {number}"));
+        place.until_shipped(expected.clone());
+    }
+    fs::rename(&away, &writer.directory).unwrap();
+    writer.line("stdout", "away 2");
+    expected.push("away 2".to_owned());
+    place.until_shipped(expected);
+    agent.kill();
+}
