@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -281,4 +281,187 @@ fn a_state_directory_that_cannot_be_written_is_said_and_the_rest_works() {
     assert!(ready.contains("logs.state"), "{ready}");
     assert_eq!(agent.get("/metrics/node", "").0, 200);
     assert_eq!(agent.stop(), Some(0));
+}
+
+/// The directories of one test.
+struct Place {
+    folder: tempfile::TempDir,
+    containers: PathBuf,
+    output: PathBuf,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (containers, output) = (folder.path().join("containers"), folder.path().join("out"));
+        fs::create_dir_all(&containers).unwrap();
+        Self { folder, containers, output }
+    }
+
+    fn start(&self, arguments: &[&str]) -> Agent {
+        let containers = format!("--docker.containers-dir={}", self.containers.display());
+        let state = format!("--state-dir={}", self.folder.path().join("state").display());
+        Agent::start(&[&[&*containers, &*state], arguments].concat())
+    }
+
+    fn file_route(&self) -> String {
+        format!("file://{}?flush=50ms&name=r", self.output.display())
+    }
+
+    /// All that was shipped, whatever container and stream, sorted.
+    fn messages(&self) -> Vec<String> {
+        let mut messages: Vec<String> = shipped(&self.output).into_values().flatten().collect();
+        messages.sort_unstable();
+        messages
+    }
+
+    fn has_cursor(&self) -> bool {
+        fs::read_dir(self.folder.path().join("state/cursors"))
+            .is_ok_and(|files| files.flatten().any(|file| file.path().extension().is_some_and(|name| name == "json")))
+    }
+
+    /// Waits until all of `expected` has come, and looks whether it came once.
+    fn until_shipped(&self, mut expected: Vec<String>) {
+        expected.sort_unstable();
+        until("shipping", || self.messages().len() >= expected.len());
+        assert_eq!(self.messages(), expected);
+    }
+}
+
+/// A counter or gauge of the agent's own, added up over its series.
+fn own(agent: &Agent, name: &str) -> f64 {
+    let text = agent.get("/metrics/skep", "").1;
+    let of = |line: &str| line.starts_with(name).then(|| line.rsplit(' ').next()?.parse::<f64>().ok()).flatten();
+    text.lines().filter_map(of).sum()
+}
+
+/// A sink that takes nothing.
+const CLOSED: &str = "elasticsearch://127.0.0.1:1?name=r";
+
+#[test]
+fn what_a_first_start_has_read_is_not_acknowledged_by_that() {
+    let place = Place::new();
+    let mut expected = Vec::new();
+    for number in 0..200 {
+        let mut writer = Writer::create(&place.containers, number, &format!("c{number}"), 0, 1);
+        for line in 0..5 {
+            writer.line("stdout", &format!("{number} {line}"));
+            expected.push(format!("{number} {line}"));
+        }
+    }
+    let agent = place.start(&[CLOSED]);
+    until("reading", || own(&agent, "skep_log_records_read_total") >= 1000.0 && place.has_cursor());
+    agent.kill();
+    let agent = place.start(&[&place.file_route()]);
+    place.until_shipped(expected);
+    assert_eq!(agent.stop(), Some(0));
+}
+
+#[test]
+fn what_the_spool_keeps_for_one_route_is_not_sent_again_to_another() {
+    let place = Place::new();
+    let stuck = "elasticsearch://127.0.0.1:1?name=stuck";
+    // Others come first, so that the rotated one's directory is looked at late.
+    let _others: Vec<Writer> = (0..100).map(|number| Writer::create(&place.containers, number, "other", 0, 1)).collect();
+    let mut writer = Writer::create(&place.containers, 1000, "rotated", 2000, 2);
+    let mut expected = Vec::new();
+    for _ in 0..4 {
+        let agent = place.start(&[stuck, &place.file_route()]);
+        for _ in 0..20 {
+            for _ in 0..10 {
+                expected.push(format!("line {:04}", expected.len()));
+                writer.line("stdout", expected.last().unwrap());
+            }
+            place.until_shipped(expected.clone());
+        }
+        until("the spool", || own(&agent, "skep_log_spool_bytes") > 10_000.0);
+        agent.kill();
+    }
+}
+
+#[test]
+fn without_backfill_only_what_is_written_from_now_on_is_shipped_and_all_of_that() {
+    let place = Place::new();
+    let mut writers: Vec<Writer> = (0..100).map(|number| Writer::create(&place.containers, number, &format!("c{number}"), 0, 1)).collect();
+    // The first has not written anything yet.
+    writers.iter_mut().skip(1).for_each(|writer| writer.line("stdout", "old"));
+    let agent = place.start(&["--logs.backfill=none", &place.file_route()]);
+    until("beginning", || place.has_cursor());
+    let mut expected = Vec::new();
+    for (number, writer) in writers.iter_mut().enumerate() {
+        writer.line("stdout", &format!("new {number}"));
+        expected.push(format!("new {number}"));
+    }
+    place.until_shipped(expected);
+    assert_eq!(agent.stop(), Some(0));
+}
+
+#[test]
+fn many_containers_are_not_sent_again_by_the_next_agent() {
+    let place = Place::new();
+    let mut writers: Vec<Writer> = (0..300).map(|number| Writer::create(&place.containers, number, &format!("c{number}"), 0, 1)).collect();
+    for (number, writer) in (0..).zip(&mut writers) {
+        // Those that are looked at last are those that wrote the longest ago.
+        writer.time -= number * 1_000_000_000;
+    }
+    let mut expected = Vec::new();
+    for round in 0..3 {
+        let agent = place.start(&[&place.file_route()]);
+        for (number, writer) in writers.iter_mut().enumerate() {
+            writer.line("stdout", &format!("{number} {round}"));
+            expected.push(format!("{number} {round}"));
+        }
+        place.until_shipped(expected.clone());
+        assert_eq!(agent.stop(), Some(0));
+    }
+}
+
+#[test]
+fn removed_containers_that_the_spool_keeps_for_another_route_are_not_forgotten() {
+    let place = Place::new();
+    let stuck = "elasticsearch://127.0.0.1:1?name=stuck";
+    let mut expected = Vec::new();
+    let mut writers: Vec<Writer> = (0..300).map(|number| Writer::create(&place.containers, number, "gone", 0, 1)).collect();
+    for (number, writer) in writers.iter_mut().enumerate() {
+        writer.line("stdout", &format!("gone {number}"));
+        expected.push(format!("gone {number}"));
+    }
+    let mut here = Writer::create(&place.containers, 1000, "here", 0, 1);
+    for round in 0..2 {
+        let agent = place.start(&[stuck, &place.file_route()]);
+        place.until_shipped(expected.clone());
+        writers.drain(..).for_each(Writer::remove);
+        for number in 0..60 {
+            here.line("stdout", &format!("here {round} {number}"));
+            expected.push(format!("here {round} {number}"));
+            place.until_shipped(expected.clone());
+        }
+        agent.kill();
+    }
+}
+
+#[test]
+fn a_container_that_comes_back_is_read_again() {
+    let place = Place::new();
+    let mut writer = Writer::create(&place.containers, 1, "away", 0, 1);
+    let mut here = Writer::create(&place.containers, 2, "here", 0, 1);
+    writer.line("stdout", "away 1");
+    let mut expected = vec!["away 1".to_owned()];
+    // For the route that takes nothing the table keeps the container while it is away.
+    let agent = place.start(&["elasticsearch://127.0.0.1:1?name=stuck", &place.file_route()]);
+    place.until_shipped(expected.clone());
+    let away = place.folder.path().join("away");
+    fs::rename(&writer.directory, &away).unwrap();
+    until("the spool", || own(&agent, "skep_log_spool_bytes") > 0.0);
+    // Each of these is a round of the route, which is done with the other container after the first.
+    for number in 0..5 {
+        here.line("stdout", &format!("here {number}"));
+        expected.push(format!("here {number}"));
+        place.until_shipped(expected.clone());
+    }
+    fs::rename(&away, &writer.directory).unwrap();
+    writer.line("stdout", "away 2");
+    expected.push("away 2".to_owned());
+    place.until_shipped(expected);
+    agent.kill();
 }

@@ -273,12 +273,18 @@ impl Route {
 
     /// Begins with containers that are new, and ends with those that are gone and read.
     fn meet_containers(&mut self) {
-        let first_scan_done = self.table.first_scan_done();
+        // Before that the spool may be all that is known of a container: its place would seem to be in a file that is gone. And what is read before the
+        // first cursor is written could neither be told from what is new, nor be cut from the output again.
+        if !self.table.first_scan_done() {
+            return;
+        }
         let containers = self.table.containers();
         for container in containers.iter() {
-            if self.tails.contains_key(container.id()) || self.finished.contains(container.id()) {
+            // One that is done with and came back is read on.
+            if self.tails.contains_key(container.id()) || (container.is_removed() && self.finished.contains(container.id())) {
                 continue;
             }
+            self.finished.remove(container.id());
             let begin = match self.cursor.containers.get(container.id()) {
                 Some(position) => Begin::At(Box::new(position.clone())),
                 None if self.has_history || self.options.backfill || self.has_begun => Begin::Oldest,
@@ -287,12 +293,11 @@ impl Route {
             let tail = Tail::new(Arc::clone(container), begin, &self.options, &self.metrics);
             self.tails.insert(container.id().clone(), tail);
         }
-        if first_scan_done && !self.has_begun {
-            // From now on a container that the cursor does not know is a new one, also after a restart.
+        if !self.has_begun {
+            // From now on a container that the cursor does not know is a new one, also after a restart. Nothing has been read yet.
             self.has_begun = true;
-            if !self.has_history {
-                self.settle(self.tails.values().filter_map(Tail::position).collect());
-            }
+            let positions = if self.has_history { Vec::new() } else { self.tails.values().filter_map(Tail::position).collect() };
+            self.settle(positions);
         }
         let cursor = &self.cursor;
         let gone: Vec<ContainerId> =
@@ -312,14 +317,14 @@ impl Route {
     }
 
     /// Positions of containers that are gone are kept for a while: a directory that was out of reach for a moment must not be sent again. The
-    /// oldest are dropped beyond a bound.
+    /// oldest are dropped beyond a bound. What the table knows is not gone: it may keep a removed container's lines for another route, also over a restart.
     fn forget_the_oldest(&mut self) {
-        let gone = self.cursor.containers.len().saturating_sub(self.tails.len());
-        if gone <= KEPT_POSITIONS {
+        let known = self.tails.len() + self.finished.len();
+        if self.cursor.containers.len().saturating_sub(known) <= KEPT_POSITIONS {
             return;
         }
-        let tails = &self.tails;
-        let oldest = self.cursor.containers.iter().filter(|(id, _)| !tails.contains_key(*id)).min_by_key(|(_, position)| position.time);
+        let is_gone = |id: &ContainerId| !self.tails.contains_key(id) && !self.finished.contains(id);
+        let oldest = self.cursor.containers.iter().filter(|(id, _)| is_gone(id)).min_by_key(|(_, position)| position.time);
         if let Some(id) = oldest.map(|(id, _)| id.clone()) {
             self.cursor.containers.remove(&id);
         }

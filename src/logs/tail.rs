@@ -151,6 +151,10 @@ impl Tail {
             tail.acknowledge(options.consumer, position);
         }
         tail.find_beginning();
+        if matches!(tail.begin, Some(Begin::Newest)) {
+            // Nothing was written yet, so all that will be is new.
+            tail.begin = Some(Begin::Oldest);
+        }
         tail
     }
 

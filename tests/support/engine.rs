@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 /// One container's directory and its live log file.
 pub(crate) struct Writer {
-    directory: PathBuf,
+    pub(crate) directory: PathBuf,
     pub(crate) id: String,
     live: File,
     size: u64,
     max_size: u64,
     max_file: u32,
-    time: i64,
+    /// Docker's time of the last line, nanoseconds since the epoch.
+    pub(crate) time: i64,
 }
 
 impl Writer {
@@ -71,7 +72,8 @@ impl Writer {
         self.size += entry.len() as u64;
     }
 
-    fn rotate(&mut self) {
+    /// Closes the full file, moves all by one number, and begins another.
+    pub(crate) fn rotate(&mut self) {
         let name = |number: u32| {
             self.directory.join(if number == 0 { format!("{}-json.log", self.id) } else { format!("{}-json.log.{number}", self.id) })
         };
@@ -81,6 +83,11 @@ impl Writer {
         }
         self.live = OpenOptions::new().create(true).append(true).open(name(0)).unwrap();
         self.size = 0;
+    }
+
+    /// The live file as the engine has it open: what is written goes to its end, wherever that is.
+    pub(crate) fn append_again(&mut self) {
+        self.live = OpenOptions::new().append(true).open(self.directory.join(format!("{}-json.log", self.id))).unwrap();
     }
 
     /// Removes the container with its log, as `docker rm` does.
