@@ -236,6 +236,9 @@ class Test:
         faults = list(wrong(series))
         report.check("container_memory_usage_bytes of every container, with its node's and its task's labels",
                      not faults and len(series) >= 4, "; ".join(faults[:5]) or f"{len(series)} series")
+        resident = {labels["host"]: value / 2**20 for labels, value in self.query('process_resident_memory_bytes{job="skep"}')}
+        report.check("no agent needs more than half of its limit of 128 MB", len(resident) == 3 and max(resident.values()) < 64,
+                     ", ".join(f"{host} {mebibytes:.1f} MiB" for host, mebibytes in sorted(resident.items())))
         names = [labels["__name__"] for labels, _ in self.query('{__name__=~"node_.+|container_.+|skep_.+"}')]
         for prefix in ("node_", "container_", "skep_"):
             report.check(f"there are {prefix}* families", any(n.startswith(prefix) for n in names),
