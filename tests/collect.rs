@@ -77,13 +77,52 @@ fn recordings_give_their_golden_files() {
     }
 }
 
+/// What a kernel may be built or booted without. Everything else is there on every machine.
+const OPTIONAL: [&str; 4] = ["filefd", "netstat", "pressure", "sockstat"];
+
 #[test]
-fn a_machine_without_the_files_is_absent_and_not_broken() {
+fn a_machine_without_a_feature_is_absent_and_not_broken() {
+    let bare = tempfile::tempdir().unwrap();
+    fs::create_dir_all(bare.path().join("proc")).unwrap();
+    fs::create_dir_all(bare.path().join("sys/class")).unwrap();
+    fs::write(bare.path().join("proc/stat"), "cpu 1 2 3 4\n").unwrap();
+    for name in RECORDED.into_iter().filter(|name| !matches!(*name, "cpu" | "stat" | "time")) {
+        let found = support::run(&mut *built(name), support::at(bare.path()));
+        if OPTIONAL.contains(&name) {
+            assert_eq!(found.result.unwrap(), Presence::Absent, "{name}");
+            assert_eq!(found.oddities, 0, "{name}");
+        } else {
+            assert!(found.result.is_err(), "{name}");
+        }
+        assert!(found.text.is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn without_procfs_every_collector_of_it_fails() {
     let empty = tempfile::tempdir().unwrap();
-    for name in RECORDED.into_iter().filter(|name| *name != "time") {
-        let found = support::run(&mut *built(name), support::at(empty.path()));
-        assert_eq!(found.result.unwrap(), Presence::Absent, "{name}");
-        assert!(found.text.is_empty() && found.oddities == 0, "{name}");
+    // Nothing at the path, and then the empty directory that Docker makes where a mount should be.
+    for make in [false, true] {
+        if make {
+            fs::create_dir(empty.path().join("proc")).unwrap();
+        }
+        for name in RECORDED.into_iter().filter(|name| *name != "time") {
+            let found = support::run(&mut *built(name), support::at(empty.path()));
+            let error = found.result.err().unwrap_or_else(|| panic!("{name} did not fail"));
+            assert!(error.to_string().contains("no procfs is mounted at"), "{name}: {error}");
+            assert!(found.text.is_empty(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn without_sysfs_what_is_missing_is_told() {
+    let directory = copy_of(MACHINES[0]);
+    fs::remove_dir_all(directory.path().join("sys")).unwrap();
+    for name in ["cpu", "time"] {
+        let found = support::run(&mut *built(name), support::at(directory.path()));
+        assert_eq!(found.result.unwrap(), Presence::Present, "{name}");
+        assert!(found.oddities > 0 && found.example.contains("no sysfs is mounted at"), "{name}: {}", found.example);
     }
 }
 

@@ -8,7 +8,6 @@ use crate::config::{Flag, FlagKind, Settings};
 use crate::exposition::Writer;
 use crate::host::{Reader, parse};
 use crate::model::{Kind, LabelSet};
-use crate::present;
 
 const GUEST: Flag = Flag::new(
     "collector.cpu.guest",
@@ -59,7 +58,7 @@ struct Core {
 impl Collector for Cpu {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
         let (host, out, odd) = pass.split();
-        let bytes = present!(host.proc("stat"));
+        let bytes = host.proc("stat")?;
         self.pass += 1;
         for line in parse::lines(bytes) {
             match cpu_line(line) {

@@ -12,7 +12,6 @@ use crate::config::{Flag, FlagKind, Settings};
 use crate::exposition::Writer;
 use crate::host::{Reader, parse};
 use crate::model::{Kind, LabelSet, Value};
-use crate::present;
 
 const INCLUDE: Flag = Flag::new(
     "collector.diskstats.device-include",
@@ -125,7 +124,7 @@ const ATA: [(&str, &str, &str); 3] = [
 impl Collector for DiskStats {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
         let (host, out, odd) = pass.split();
-        let bytes = present!(host.proc("diskstats"));
+        let bytes = host.proc("diskstats")?;
         self.pass += 1;
         let mut stats: Vec<DiskStat> = Vec::with_capacity(self.disks.len());
         for line in parse::lines(bytes) {

@@ -116,7 +116,6 @@ impl Collector for Filesystem {
             Ok(changed) => changed,
             Err(first) => match host.proc("self/mountinfo").map(|bytes| keep(raw, bytes)) {
                 Ok(changed) => changed,
-                Err(second) if second.is_absent() && first.is_absent() => return Ok(Presence::Absent),
                 Err(second) => return Err(if second.is_absent() { first } else { second }.into()),
             },
         };

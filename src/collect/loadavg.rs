@@ -2,7 +2,6 @@
 
 use super::{CollectError, Collector, Entry, Pass, Presence, entry};
 use crate::host::parse;
-use crate::present;
 
 pub(super) const ENTRY: Entry = entry!("loadavg", on, &[], |_| Ok(Box::new(LoadAverage)));
 
@@ -14,7 +13,7 @@ struct LoadAverage;
 impl Collector for LoadAverage {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
         let (host, out, odd) = pass.split();
-        let bytes = present!(host.proc("loadavg"));
+        let bytes = host.proc("loadavg")?;
         let mut fields = parse::fields(bytes);
         for (name, help) in FAMILIES {
             match fields.next().and_then(parse::float) {

@@ -4,7 +4,6 @@ use super::names::{Found, Named, Names};
 use super::{CollectError, Collector, Entry, Pass, Presence, entry};
 use crate::host::parse;
 use crate::model::Kind;
-use crate::present;
 
 pub(super) const ENTRY: Entry = entry!("meminfo", on, &[], |_| Ok(Box::new(Memory::default())));
 
@@ -16,7 +15,7 @@ struct Memory {
 impl Collector for Memory {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
         let (host, out, odd) = pass.split();
-        let bytes = present!(host.proc("meminfo"));
+        let bytes = host.proc("meminfo")?;
         self.names.begin();
         for line in parse::lines(bytes) {
             let Some((field, value, unit)) = field(line) else {

@@ -48,7 +48,7 @@ pub trait Collector: Send {
 pub enum Presence {
     /// It has, and it was read.
     Present,
-    /// It has no such thing (no such hardware, a kernel without it): nothing was written and nothing is wrong.
+    /// It has no such thing (no such hardware, a kernel without it): nothing was written and nothing is wrong. A tree that is not mounted is no such case.
     Absent,
 }
 
@@ -133,7 +133,8 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// Ends a collector with [`Presence::Absent`] when its file is not there, and with an error when the file cannot be read.
+/// Ends a collector with [`Presence::Absent`] when its file is not there, and with an error when the file cannot be read, or when the whole tree that it is
+/// in is missing. For files that some kernel or some machine lacks: what every kernel has is read with `?`, for its absence is a fault.
 #[macro_export]
 macro_rules! present {
     ($read:expr) => {

@@ -8,7 +8,6 @@ use super::{CollectError, Collector, Entry, Pass, Presence, entry};
 use crate::config::{Flag, FlagKind, Settings};
 use crate::host::{NetSource, parse};
 use crate::model::{Kind, LabelSet};
-use crate::present;
 
 const INCLUDE: Flag = Flag::new(
     "collector.netdev.device-include",
@@ -95,7 +94,7 @@ struct Row {
 impl Collector for NetDev {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
         let (host, out, odd) = pass.split();
-        let (source, bytes) = present!(host.net("dev"));
+        let (source, bytes) = host.net("dev")?;
         self.pass += 1;
         let mut rows = std::mem::take(&mut self.rows);
         let mut count = 0;

@@ -4,7 +4,6 @@ use super::{CollectError, Collector, Entry, Pass, Presence, entry};
 use crate::config::{Flag, FlagKind, Settings};
 use crate::host::parse;
 use crate::model::Kind;
-use crate::present;
 
 const SOFTIRQ: Flag =
     Flag::new("collector.stat.softirq", FlagKind::Switch, Some("false"), "Export the number of softirq calls for each vector.");
@@ -35,7 +34,7 @@ struct Stat {
 impl Collector for Stat {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
         let (host, out, odd) = pass.split();
-        let bytes = present!(host.proc("stat"));
+        let bytes = host.proc("stat")?;
         for (word, kind, name, help) in FAMILIES {
             let Some(line) = line_of(bytes, word) else {
                 odd.tell(&format_args!("stat: no line {:?}", parse::text(word)));

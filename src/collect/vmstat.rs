@@ -7,7 +7,6 @@ use super::{CollectError, Collector, Entry, Pass, Presence, entry, filter};
 use crate::config::{Flag, FlagKind, Settings};
 use crate::host::parse;
 use crate::model::Kind;
-use crate::present;
 
 const FIELDS: Flag = Flag::new(
     "collector.vmstat.fields",
@@ -30,7 +29,7 @@ struct VmStat {
 impl Collector for VmStat {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
         let (host, out, odd) = pass.split();
-        let bytes = present!(host.proc("vmstat"));
+        let bytes = host.proc("vmstat")?;
         self.names.begin();
         for line in parse::lines(bytes) {
             let mut fields = parse::fields(line);

@@ -26,7 +26,7 @@ impl Reader {
             names.sort_unstable();
             Ok(names)
         };
-        read().map_err(|source| ReadError { path: path.clone(), source })
+        read().map_err(|source| self.root().below_sys(ReadError { path: path.clone(), source }))
     }
 
     /// Reads `<rootfs>/relative`; where that is a symbolic link with an absolute target (`/etc/localtime`), the target below the same root. Opened as it
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn only_numbered_names() {
         let directory = tempfile::tempdir().unwrap();
-        for name in ["cpu0", "cpu10", "cpu2", "cpufreq", "cpu", "other1"] {
+        for name in ["class", "cpu0", "cpu10", "cpu2", "cpufreq", "cpu", "other1"] {
             fs::create_dir(directory.path().join(name)).unwrap();
         }
         let reader = Reader::new(Arc::new(Root::find(None, Some(directory.path().into()), None, None)));

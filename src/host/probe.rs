@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::root::{ROOTFS_WITNESS, SYS_WITNESS, has};
 use super::{NetSource, Reader, Root};
 
 /// One tree, or a part of it.
@@ -37,22 +38,28 @@ pub fn probe(root: &Arc<Root>, in_container: bool) -> Vec<Probe> {
         }
         Err(error) => Err(error.to_string()),
     };
-    let tree = |path: &Path, mount: &str, flag: &str| match std::fs::read_dir(path) {
-        Ok(_) => Ok(path.display().to_string()),
+    let tree = |path: &Path, witness: &str, mount: &str, flag: &str| match has(path, witness) {
+        Ok(()) => Ok(path.display().to_string()),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             Err(format!("{}: {error}; SELinux or remapped user namespaces of the engine may forbid it", path.display()))
         }
-        Err(error) => Err(format!("{}: {error}; mount the host's {mount}, or tell it by {flag}", path.display())),
+        Err(error) => Err(format!("{}: {error}; mount the host's {mount}, or tell it by {flag}", path.join(witness).display())),
     };
-    let rootfs = if in_container && root.rootfs == Path::new("/") {
+    // A sysfs shows the interfaces of the network namespace that mounted it, so a container's own shows none of the host's.
+    let sysfs = if in_container && root.is_own_sys() {
+        Err("/sys is the container's own: mount the host's /sys at /host/sys, or tell it by --path.sysfs".to_owned())
+    } else {
+        tree(&root.sys, SYS_WITNESS, "/sys at /host/sys", "--path.sysfs")
+    };
+    let rootfs = if in_container && root.is_own_rootfs() {
         Err("/ is the container's own: mount the host's / at /host/root, or tell it by --path.rootfs".to_owned())
     } else {
-        tree(&root.rootfs, "/ at /host/root", "--path.rootfs")
+        tree(&root.rootfs, ROOTFS_WITNESS, "/ at /host/root", "--path.rootfs")
     };
     vec![
         Probe { part: "host.procfs", found: procfs },
         Probe { part: "host.network", found: network },
-        Probe { part: "host.sysfs", found: tree(&root.sys, "/sys at /host/sys", "--path.sysfs") },
+        Probe { part: "host.sysfs", found: sysfs },
         Probe { part: "host.rootfs", found: rootfs },
     ]
 }
@@ -71,8 +78,14 @@ mod tests {
             assert!(why.contains(directory.path().to_str().unwrap()), "{why}");
         }
         std::fs::create_dir_all(directory.path().join("proc/1/net")).unwrap();
+        // Directories where a mount should be: Docker makes them, and they are empty.
         std::fs::create_dir_all(directory.path().join("sys")).unwrap();
         std::fs::create_dir_all(directory.path().join("root")).unwrap();
+        for probe in probe(&root, true) {
+            assert!(probe.found.is_err(), "{probe:?}");
+        }
+        std::fs::create_dir_all(directory.path().join("sys/class")).unwrap();
+        std::fs::create_dir_all(directory.path().join("root/etc")).unwrap();
         std::fs::write(directory.path().join("proc/stat"), b"cpu 1\n").unwrap();
         std::fs::write(directory.path().join("proc/1/net/dev"), b"\n").unwrap();
         assert!(probe(&root, true).iter().all(|probe| probe.found.is_ok()), "{:?}", probe(&root, true));
@@ -82,6 +95,6 @@ mod tests {
     fn in_a_container_its_own_trees_are_no_host_s() {
         let root = Arc::new(Root { proc: "/proc".into(), sys: "/sys".into(), rootfs: "/".into(), udev: "/run/udev/data".into() });
         let failed: Vec<&str> = probe(&root, true).into_iter().filter(|probe| probe.found.is_err()).map(|probe| probe.part).collect();
-        assert_eq!(failed, ["host.procfs", "host.network", "host.rootfs"]);
+        assert_eq!(failed, ["host.procfs", "host.network", "host.sysfs", "host.rootfs"]);
     }
 }

@@ -24,7 +24,8 @@ pub struct ReadError {
 
 impl ReadError {
     /// Whether the file is not there: a kernel or a machine without this feature, and not a fault. `ENODEV`, `ENOTSUP` and `ESRCH` are what
-    /// kernel files answer when their device, cgroup, feature (pressure) or process is gone or off.
+    /// kernel files answer when their device, cgroup, feature (pressure) or process is gone or off. A file below a tree that is not there itself (no
+    /// procfs, no sysfs) says nothing of the machine, and is not absent.
     #[must_use]
     pub fn is_absent(&self) -> bool {
         matches!(self.source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::Unsupported)
@@ -77,11 +78,12 @@ impl Reader {
     /// Reads `<proc>/relative`.
     ///
     /// # Errors
-    /// [`ReadError`] when the file cannot be opened or read, or is larger than 16 MiB.
+    /// [`ReadError`] when the file cannot be opened or read, or is larger than 16 MiB. It is [absent](ReadError::is_absent) only where the tree is there.
     pub fn proc(&mut self, relative: &str) -> Result<&[u8], ReadError> {
         self.path.clone_from(&self.root.proc);
         self.path.push(relative);
-        self.read()
+        fill(&self.path, &mut self.buffer).map_err(|source| self.root.below_proc(ReadError { path: self.path.clone(), source }))?;
+        Ok(&self.buffer)
     }
 
     /// Reads `<sys>/relative`.
@@ -91,7 +93,8 @@ impl Reader {
     pub fn sys(&mut self, relative: &str) -> Result<&[u8], ReadError> {
         self.path.clone_from(&self.root.sys);
         self.path.push(relative);
-        self.read()
+        fill(&self.path, &mut self.buffer).map_err(|source| self.root.below_sys(ReadError { path: self.path.clone(), source }))?;
+        Ok(&self.buffer)
     }
 
     /// Reads `<rootfs>/relative`.
@@ -124,7 +127,7 @@ impl Reader {
             Ok(()) => Ok((NetSource::Own, &self.buffer)),
             Err(source) => {
                 let second = ReadError { path: self.path.clone(), source };
-                Err(if second.is_absent() && !first.is_absent() { first } else { second })
+                Err(self.root.below_proc(if second.is_absent() && !first.is_absent() { first } else { second }))
             }
         }
     }
@@ -212,7 +215,30 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(directory.path().join("proc/folder")).unwrap();
         let mut reader = reader(directory.path());
+        std::fs::write(directory.path().join("proc/stat"), b"cpu 1\n").unwrap();
+        std::fs::create_dir_all(directory.path().join("sys/class")).unwrap();
         assert!(reader.proc("nothing").unwrap_err().is_absent());
+        assert!(reader.net("nothing").unwrap_err().is_absent());
+        assert!(reader.sys("nothing").unwrap_err().is_absent());
         assert!(!reader.proc("folder").unwrap_err().is_absent());
+    }
+
+    #[test]
+    fn below_a_tree_that_is_not_there_nothing_is_absent() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["proc", "sys"] {
+            let mut reader = reader(directory.path());
+            for error in [
+                reader.proc("pressure/cpu").unwrap_err(),
+                reader.net("netstat").unwrap_err(),
+                reader.sys("block").unwrap_err(),
+                reader.sys_numbered("devices/system/cpu", "cpu").unwrap_err(),
+            ] {
+                assert!(!error.is_absent(), "{error}");
+                assert!(error.to_string().contains("mounted"), "{error}");
+            }
+            // An empty directory is no better than none.
+            std::fs::create_dir(directory.path().join(name)).unwrap();
+        }
     }
 }

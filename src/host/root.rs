@@ -1,6 +1,14 @@
 //! Where the host's trees are mounted.
 
+use std::io;
 use std::path::{Path, PathBuf};
+
+use super::ReadError;
+
+/// What every procfs, sysfs and root file system has. A directory without it is another thing, or nothing is mounted there.
+pub(super) const PROC_WITNESS: &str = "stat";
+pub(super) const SYS_WITNESS: &str = "class";
+pub(super) const ROOTFS_WITNESS: &str = "etc";
 
 /// The four trees of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,13 +36,13 @@ impl Root {
                 .iter()
                 .filter_map(|mounts| mounts.get(index))
                 .map(Path::new)
-                .find(|path| path.join(witness).symlink_metadata().is_ok())
+                .find(|path| has(path, witness).is_ok())
                 .map_or_else(|| PathBuf::from(own), Path::to_path_buf)
         };
-        let rootfs = rootfs.unwrap_or_else(|| mounted(2, "etc", "/"));
+        let rootfs = rootfs.unwrap_or_else(|| mounted(2, ROOTFS_WITNESS, "/"));
         Self {
-            proc: proc.unwrap_or_else(|| mounted(0, "stat", "/proc")),
-            sys: sys.unwrap_or_else(|| mounted(1, "class", "/sys")),
+            proc: proc.unwrap_or_else(|| mounted(0, PROC_WITNESS, "/proc")),
+            sys: sys.unwrap_or_else(|| mounted(1, SYS_WITNESS, "/sys")),
             udev: udev.unwrap_or_else(|| rootfs.join("run/udev/data")),
             rootfs,
         }
@@ -51,4 +59,39 @@ impl Root {
     pub fn is_mounted(&self) -> bool {
         self.proc != Path::new("/proc")
     }
+
+    /// Whether sysfs is the one that this process has for itself: in a container the container's own.
+    #[must_use]
+    pub fn is_own_sys(&self) -> bool {
+        self.sys == Path::new("/sys")
+    }
+
+    /// Whether the root file system is the one that this process has for itself: in a container the container's own.
+    #[must_use]
+    pub fn is_own_rootfs(&self) -> bool {
+        self.rootfs == Path::new("/")
+    }
+
+    /// The error of a file below procfs, made one that is not [absent](ReadError::is_absent) when there is no procfs at all.
+    pub(super) fn below_proc(&self, error: ReadError) -> ReadError {
+        below(&self.proc, PROC_WITNESS, "procfs", error)
+    }
+
+    /// As [`Root::below_proc`], of sysfs.
+    pub(super) fn below_sys(&self, error: ReadError) -> ReadError {
+        below(&self.sys, SYS_WITNESS, "sysfs", error)
+    }
+}
+
+/// Whether a tree is what it should be, by what every such tree has.
+pub(super) fn has(tree: &Path, witness: &str) -> io::Result<()> {
+    tree.join(witness).symlink_metadata().map(drop)
+}
+
+fn below(tree: &Path, witness: &str, kind: &str, error: ReadError) -> ReadError {
+    if !error.is_absent() || has(tree, witness).is_ok() {
+        return error;
+    }
+    let why = format!("no {kind} is mounted at {} (it has no '{witness}')", tree.display());
+    ReadError { path: error.path, source: io::Error::other(why) }
 }
