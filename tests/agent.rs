@@ -465,3 +465,41 @@ fn a_container_that_comes_back_is_read_again() {
     place.until_shipped(expected);
     agent.kill();
 }
+
+#[test]
+fn a_clock_that_is_set_back_at_a_rotation_loses_nothing() {
+    let place = Place::new();
+    let mut writer = Writer::create(&place.containers, 1, "back", 0, 1);
+    let agent = place.start(&[&place.file_route()]);
+    writer.line("stdout", "one");
+    place.until_shipped(vec!["one".to_owned()]);
+    until("the cursor", || own(&agent, "skep_log_records_acknowledged_total") >= 1.0);
+    writer.time -= 3_600_000_000_000;
+    writer.rotate();
+    writer.line("stdout", "two");
+    place.until_shipped(vec!["one".to_owned(), "two".to_owned()]);
+    agent.kill();
+}
+
+#[test]
+fn a_file_whose_first_time_is_a_little_earlier_is_read_when_the_one_before_is_gone() {
+    let place = Place::new();
+    let mut writer = Writer::create(&place.containers, 1, "order", 0, 3);
+    let agent = place.start(&[&place.file_route()]);
+    writer.line("stdout", "one");
+    writer.line("stderr", "two");
+    let mut expected = vec!["one".to_owned(), "two".to_owned()];
+    place.until_shipped(expected.clone());
+    until("the cursor", || own(&agent, "skep_log_records_acknowledged_total") >= 2.0);
+    agent.kill();
+    // The two streams take their times before they queue for the file, so the first line of the next may be the older one.
+    writer.time -= 1_500;
+    for line in ["three", "four", "five"] {
+        writer.rotate();
+        writer.line("stdout", line);
+        expected.push(line.to_owned());
+    }
+    let agent = place.start(&[&place.file_route()]);
+    place.until_shipped(expected);
+    agent.kill();
+}

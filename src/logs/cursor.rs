@@ -25,7 +25,7 @@ const VERSION: u32 = 1;
 pub struct Position {
     /// Every entry before this place has been read; all of it is acknowledged but for what is held.
     pub place: Place,
-    /// The greatest of Docker's times read so far: finds the place again when the file is gone.
+    /// The greatest of Docker's times read so far: which of the containers that are gone is the oldest.
     pub time: i64,
     /// By stream, where an entry begins whose line is not complete: the reading of this stream begins there.
     pub held: [Option<Place>; 2],

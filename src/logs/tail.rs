@@ -98,6 +98,8 @@ pub struct Tail {
     at: Option<Place>,
     /// The file being read. It is read to its end also after it left the chain.
     file: Option<Arc<LogFile>>,
+    /// The chain up to the file being read, as it was when that was last in it: what comes next is none of these.
+    passed: Vec<Fingerprint>,
     /// Entries before this place belong to the streams that were held there, and to no others.
     replay: Option<Replay>,
     /// The greatest of Docker's times read.
@@ -139,6 +141,7 @@ impl Tail {
             begin: Some(begin),
             at: None,
             file: None,
+            passed: Vec::new(),
             replay: None,
             time,
             moved: false,
@@ -171,6 +174,14 @@ impl Tail {
     /// The removed container was read to its end and is acknowledged.
     pub fn finish(&self, consumer: usize) {
         self.container.finished(consumer);
+    }
+
+    /// What comes behind a file that left the chain: by the order that it had, for clocks are set back; by its time where that is not known.
+    fn next<'chain>(&self, chain: &'chain [Arc<LogFile>], file: Fingerprint) -> Option<&'chain Arc<LogFile>> {
+        if self.passed.last() != Some(&file) {
+            return newer(chain, file);
+        }
+        chain.iter().find(|known| !self.passed.contains(&known.fingerprint()))
     }
 
     /// Where this tail is; `None` before its first file is there.
@@ -214,7 +225,7 @@ impl Tail {
         let (Some(last), Some(at)) = (chain.last(), self.at) else { return chain.is_empty() };
         // A place in a file that is not in the chain any more is behind everything, or before what is still to be read.
         if chain.iter().all(|file| file.fingerprint() != at.file) {
-            return newer(&chain, at.file).is_none() && acknowledged.is_some_and(|position| position.place == at);
+            return self.next(&chain, at.file).is_none() && acknowledged.is_some_and(|position| position.place == at);
         }
         let read = last.is_final() && at.file == last.fingerprint() && last.len().is_ok_and(|length| at.offset >= length);
         read && acknowledged.is_some_and(|position| position.place == at)
@@ -250,8 +261,9 @@ impl Tail {
     fn resume(&mut self, chain: &[Arc<LogFile>], position: Position) {
         let index = |file: Fingerprint| chain.iter().position(|known| known.fingerprint() == file);
         if index(position.place.file).is_none() {
-            // The file is gone, and with it what was behind the place. What is left begins with the first file that is newer.
-            let next = chain.iter().find(|file| file.fingerprint().first_time >= position.time).or(chain.last());
+            // The file is gone, and with it what was behind the place. What is left begins with the first file that is newer. Newer than the file and not
+            // than the last line: streams take their times before they queue, and a long line's parts all have that of the first.
+            let next = newer(chain, position.place.file).or(chain.last());
             if let Some(file) = next {
                 let at = Place { file: file.fingerprint(), offset: file.base() };
                 tracing::warn!(container = ?self.container.id(), "the log file that was being read is gone: lines between it and the next are lost");
@@ -301,9 +313,13 @@ impl Tail {
             let chain = self.container.chain();
             let Some(at) = self.at else { break };
             let (file, next) = match chain.iter().position(|file| file.fingerprint() == at.file) {
-                Some(index) => (chain.get(index).map(Arc::clone), chain.get(index + 1)),
+                Some(index) => {
+                    self.passed.clear();
+                    self.passed.extend(chain.iter().take(index + 1).map(|file| file.fingerprint()));
+                    (chain.get(index).map(Arc::clone), chain.get(index + 1))
+                }
                 // It was acknowledged as far as it went, and has left the chain; or the spool gave it up.
-                None => (self.file.take(), newer(&chain, at.file)),
+                None => (self.file.take(), self.next(&chain, at.file)),
             };
             let Some(file) = file.filter(|file| file.fingerprint() == at.file) else {
                 self.lost_file(&chain, at);
@@ -357,7 +373,8 @@ impl Tail {
 
     /// The file at `at` left the chain although it was not acknowledged, and no descriptor of it is left: the spool gave it up.
     fn lost_file(&mut self, chain: &[Arc<LogFile>], at: Place) {
-        if let Some(next) = newer(chain, at.file).or(chain.first()) {
+        let is_order_known = self.passed.last() == Some(&at.file);
+        if let Some(next) = self.next(chain, at.file).or(chain.first().filter(|_| !is_order_known)) {
             self.metrics.gap("spool_full");
             self.replay = None;
             self.move_to(Place { file: next.fingerprint(), offset: next.base() });
@@ -467,7 +484,7 @@ impl Tail {
     }
 }
 
-/// The first file of the chain that is newer than one that is not in it.
+/// The first file of the chain that is newer than one that is not in it, by their times.
 fn newer(chain: &[Arc<LogFile>], file: Fingerprint) -> Option<&Arc<LogFile>> {
     chain.iter().find(|known| known.fingerprint() != file && known.fingerprint().first_time >= file.first_time)
 }
