@@ -7,7 +7,7 @@ use regex::Regex;
 use super::answers::Inspected;
 use super::time;
 use crate::logs::ContainerId;
-use crate::model::LabelSet;
+use crate::model::{LabelSet, whole};
 use crate::swarm::identity::TaskIdentity;
 
 /// The labels that every series carries where the container has them: Swarm's and the stack's, under cAdvisor's names. `com.docker.swarm.task` is always
@@ -90,8 +90,8 @@ impl Container {
 /// Which container labels become labels of series.
 #[derive(Debug, Clone, Default)]
 pub struct Labelling {
-    /// Names that are taken beside Swarm's and the stack's (`--containers.label`); the whole name must match.
-    pub allow: Option<Regex>,
+    /// Names that are taken beside Swarm's and the stack's (`--containers.label`); the whole name must match, as [`whole`] makes it.
+    allow: Option<Regex>,
 }
 
 impl Labelling {
@@ -100,8 +100,7 @@ impl Labelling {
     /// # Errors
     /// When `pattern` is no regular expression.
     pub fn new(pattern: Option<&str>) -> Result<Self, regex::Error> {
-        let allow = pattern.map(|pattern| Regex::new(&format!("^(?:{pattern})$"))).transpose()?;
-        Ok(Self { allow })
+        Ok(Self { allow: pattern.map(whole).transpose()? })
     }
 
     /// The container of an answer to inspect; `None` when its id is none.
@@ -190,6 +189,17 @@ mod tests {
             "id=\"/docker/af54c56dddc8233c3e934af66d4721b322093c200b113ab0d227229d1819142b\",name=\"web\",image=\"bb:1\",\
              container_label_com_docker_swarm_task_id=\"t\",container_label_com_example_c=\"y\",container_label_com_example_a_b=\"x\\\"\\n\""
         );
+    }
+
+    /// A label that only contains what was asked for may hold a secret.
+    #[test]
+    fn the_whole_name_must_match() {
+        let labels = [("env", "a"), ("my.env", "b"), ("env.secret", "c")];
+        for pattern in ["env", "e|env", "(?x)env # the environment"] {
+            let container = Labelling::new(Some(pattern)).unwrap().container(told(&labels)).unwrap();
+            let names: Vec<&str> = container.series.names().skip(3).collect();
+            assert_eq!(names, ["container_label_env"], "{pattern}");
+        }
     }
 
     #[test]

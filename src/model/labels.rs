@@ -1,5 +1,18 @@
 //! Label sets that are rendered once and copied into every sample.
 
+use regex::Regex;
+
+/// `pattern` so that it matches a whole name or not at all. Whoever lets labels out by name means these names and none that only contain them.
+///
+/// # Errors
+/// When `pattern` is no regular expression.
+pub fn whole(pattern: &str) -> Result<Regex, regex::Error> {
+    // On its own first: `a)|(b` is none, and would be one between brackets.
+    Regex::new(pattern)?;
+    // A pattern may end in a comment (`(?x)a # b`), which only a line feed ends.
+    Regex::new(&format!("^(?:{pattern})$")).or_else(|_| Regex::new(&format!("^(?:{pattern}\n)$")))
+}
+
 /// Labels as they stand between the braces of a sample: `a="1",b="2"`, escaped, without the braces.
 ///
 /// Rendering costs more than anything else in an exposition (measured: 2.1 ms against 0.25 ms for 10 000 samples of twelve labels), so it is
