@@ -7,7 +7,7 @@ use regex::Regex;
 use super::answers::Inspected;
 use super::time;
 use crate::logs::ContainerId;
-use crate::model::{LabelSet, whole};
+use crate::model::{LabelSet, is_off, whole};
 use crate::swarm::identity::TaskIdentity;
 
 /// The labels that every series carries where the container has them: Swarm's and the stack's, under cAdvisor's names. `com.docker.swarm.task` is always
@@ -73,10 +73,10 @@ impl Container {
         matches!(&*self.state, "running" | "paused")
     }
 
-    /// Whether its owner wants no metrics of it: label `skep.metrics=false`.
+    /// Whether its owner wants no metrics of it: label `skep.metrics`, [switched off](is_off).
     #[must_use]
     pub fn is_excluded(&self) -> bool {
-        self.labels.get("skep.metrics").is_some_and(|value| matches!(value.trim(), "false" | "0" | "off" | "no"))
+        self.labels.get("skep.metrics").is_some_and(|value| is_off(value))
     }
 
     /// Whether its network counters are its own: not the host's, not another container's (a shared namespace is counted once, with its owner), and
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_label_excludes() {
-        let container = Labelling::default().container(told(&[("skep.metrics", "false")])).unwrap();
-        assert!(container.is_excluded());
+        let is_excluded = |value| Labelling::default().container(told(&[("skep.metrics", value)])).unwrap().is_excluded();
+        assert!(is_excluded(" False ") && is_excluded("OFF") && !is_excluded("true"));
     }
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::chain::Refused;
 use crate::logs::{ContainerId, ContainerMeta};
+use crate::model::is_off;
 
 const CONFIG: &str = "config.v2.json";
 const HOST_CONFIG: &str = "hostconfig.json";
@@ -167,7 +168,7 @@ impl Own {
     pub(super) fn treatment(&self, id: &ContainerId, meta: &ContainerMeta) -> Treatment {
         let label = |name: &str| meta.labels.get(name).map(|value| value.trim());
         let is_own = self.container.as_ref() == Some(id) || (self.service.is_some() && label(SERVICE) == self.service.as_deref());
-        let is_switched_off = label("skep.logs").is_some_and(|value| value.eq_ignore_ascii_case("false"));
+        let is_switched_off = label("skep.logs").is_some_and(is_off);
         let is_ignored = meta.logspout.as_ref().is_some_and(|value| value.trim().eq_ignore_ascii_case("ignore"));
         if is_own || is_switched_off || is_ignored {
             return Treatment::Excluded;
@@ -255,6 +256,8 @@ mod tests {
             (with(&[(SERVICE, "web")], "json-file", None), Treatment::Tailed),
             (with(&[(SERVICE, " svc ")], "json-file", None), Treatment::Excluded),
             (with(&[("skep.logs", " False ")], "json-file", None), Treatment::Excluded),
+            (with(&[("skep.logs", "Off")], "json-file", None), Treatment::Excluded),
+            (with(&[("skep.logs", "0")], "json-file", None), Treatment::Excluded),
             (with(&[("skep.logs", "true")], "json-file", Some("yes")), Treatment::Tailed),
             (with(&[], "json-file", Some("IGNORE")), Treatment::Excluded),
             (with(&[], "local", None), Treatment::OtherDriver),
