@@ -117,7 +117,7 @@ pub async fn run(config: Config, reread: &(dyn Fn() -> Result<Config, Fault> + S
         parts.part(part).starting();
     }
     let stop = CancellationToken::new();
-    let labelling = Labelling { allow: config.docker.label.clone() };
+    let labelling = Labelling::new(config.settings.one("containers.label")).map_err(|error| Fault(format!("containers.label: {error}")))?;
     let (inventory_task, inventory) = InventoryTask::new(config.docker.host.clone(), labelling, &parts, metrics.clone());
     let root = Arc::new(config.root.clone());
     let mut all = collectors(&config, &node)?;

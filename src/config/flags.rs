@@ -34,7 +34,7 @@ pub static GENERAL: &[Flag] = &[
         "containers.label",
         One("REGEX"),
         None,
-        "Further container labels that become metric labels, beside those of Swarm and stacks.",
+        "Further container labels that become metric labels, beside those of Swarm and stacks; the whole name must match.",
     ),
     Flag::new("state-dir", One("DIR"), Some("/var/lib/skep"), "Where cursors, spool and dead letters are kept."),
     Flag::new(
@@ -47,7 +47,7 @@ pub static GENERAL: &[Flag] = &[
     Flag::new("logs.spool-bytes", One("SIZE"), Some("1GiB"), "What may be kept on disk of lines whose file is going."),
     Flag::new("logs.max-record-bytes", One("SIZE"), Some("256KiB"), "A longer record is cut, tagged and counted."),
     Flag::new("logs.inotify", Switch, Some("true"), "Be woken by inotify; off: look at the log files by time."),
-    Flag::new("logs.label", One("REGEX"), None, "Container labels that become labels.* of records."),
+    Flag::new("logs.label", One("REGEX"), None, "Container labels that become labels.* of records; the whole name must match."),
     Flag::new("web.listen-address", Many("ADDRESS"), Some(":7537"), "Where the pages are served; repeatable."),
     Flag::new("web.telemetry-path", One("PATH"), Some("/metrics"), "Where the metrics are served."),
     Flag::new("web.max-requests", One("NUMBER"), Some("40"), "Requests answered at one time; one more is answered with 503."),

@@ -7,7 +7,7 @@ use regex::Regex;
 use super::answers::Inspected;
 use super::time;
 use crate::logs::ContainerId;
-use crate::model::LabelSet;
+use crate::model::{LabelSet, is_off, whole};
 use crate::swarm::identity::TaskIdentity;
 
 /// The labels that every series carries where the container has them: Swarm's and the stack's, under cAdvisor's names. `com.docker.swarm.task` is always
@@ -73,10 +73,10 @@ impl Container {
         matches!(&*self.state, "running" | "paused")
     }
 
-    /// Whether its owner wants no metrics of it: label `skep.metrics=false`.
+    /// Whether its owner wants no metrics of it: label `skep.metrics`, [switched off](is_off).
     #[must_use]
     pub fn is_excluded(&self) -> bool {
-        self.labels.get("skep.metrics").is_some_and(|value| matches!(value.trim(), "false" | "0" | "off" | "no"))
+        self.labels.get("skep.metrics").is_some_and(|value| is_off(value))
     }
 
     /// Whether its network counters are its own: not the host's, not another container's (a shared namespace is counted once, with its owner), and
@@ -90,8 +90,8 @@ impl Container {
 /// Which container labels become labels of series.
 #[derive(Debug, Clone, Default)]
 pub struct Labelling {
-    /// Names that are taken beside Swarm's and the stack's (`--containers.label`); the whole name must match.
-    pub allow: Option<Regex>,
+    /// Names that are taken beside Swarm's and the stack's (`--containers.label`); the whole name must match, as [`whole`] makes it.
+    allow: Option<Regex>,
 }
 
 impl Labelling {
@@ -100,8 +100,7 @@ impl Labelling {
     /// # Errors
     /// When `pattern` is no regular expression.
     pub fn new(pattern: Option<&str>) -> Result<Self, regex::Error> {
-        let allow = pattern.map(|pattern| Regex::new(&format!("^(?:{pattern})$"))).transpose()?;
-        Ok(Self { allow })
+        Ok(Self { allow: pattern.map(whole).transpose()? })
     }
 
     /// The container of an answer to inspect; `None` when its id is none.
@@ -192,6 +191,17 @@ mod tests {
         );
     }
 
+    /// A label that only contains what was asked for may hold a secret.
+    #[test]
+    fn the_whole_name_must_match() {
+        let labels = [("env", "a"), ("my.env", "b"), ("env.secret", "c")];
+        for pattern in ["env", "e|env", "(?x)env # the environment"] {
+            let container = Labelling::new(Some(pattern)).unwrap().container(told(&labels)).unwrap();
+            let names: Vec<&str> = container.series.names().skip(3).collect();
+            assert_eq!(names, ["container_label_env"], "{pattern}");
+        }
+    }
+
     #[test]
     fn two_labels_of_one_sanitised_name_give_one() {
         let container = Labelling::new(Some(".*")).unwrap().container(told(&[("a.b", "1"), ("a-b", "2")])).unwrap();
@@ -208,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_label_excludes() {
-        let container = Labelling::default().container(told(&[("skep.metrics", "false")])).unwrap();
-        assert!(container.is_excluded());
+        let is_excluded = |value| Labelling::default().container(told(&[("skep.metrics", value)])).unwrap().is_excluded();
+        assert!(is_excluded(" False ") && is_excluded("OFF") && !is_excluded("true"));
     }
 }

@@ -76,6 +76,8 @@ pub struct InventoryTask {
     known: Inventory,
     /// Containers of which only the list's entry is known, because inspect failed.
     partial: BTreeSet<ContainerId>,
+    /// The node that every label names; an engine of another is not this node's.
+    node: Option<String>,
 }
 
 impl InventoryTask {
@@ -85,7 +87,15 @@ impl InventoryTask {
         let (publish, inventory) = watch::channel(Arc::new(Inventory::default()));
         let part = parts.part("docker");
         let (known, partial, timing) = (Inventory::default(), BTreeSet::new(), Timing::default());
-        (Self { host, labelling, part, metrics, timing, publish, known, partial }, inventory)
+        (Self { host, labelling, part, metrics, timing, publish, known, partial, node: None }, inventory)
+    }
+
+    /// The same task, which says in its part when the engine is of another node than `node` (an id in the Swarm). The agent decides who it is once, maybe
+    /// before the engine answers. What such an engine tells is published all the same: it runs here, or somebody wanted it so.
+    #[must_use]
+    pub fn expecting_node(mut self, node: Option<String>) -> Self {
+        self.node = node;
+        self
     }
 
     /// The same task with other limits.
@@ -131,7 +141,7 @@ impl InventoryTask {
         let since = info.system_time.map(|now| now - 1_000_000_000);
         self.known.engine = Some(info);
         self.resync(&engine).await?;
-        self.part.ok();
+        self.tell_part();
         let mut events = engine.events(since);
         let mut verify = tokio::time::interval(self.timing.verify);
         verify.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -141,6 +151,7 @@ impl InventoryTask {
                 event = events.next() => event,
                 _ = verify.tick() => {
                     self.verify(&engine).await?;
+                    self.tell_part();
                     continue;
                 }
             };
@@ -251,6 +262,19 @@ impl InventoryTask {
             }
         }
         Ok(())
+    }
+
+    /// The engine answers: whether it is the right one.
+    fn tell_part(&self) {
+        let said = self.known.engine.as_ref().and_then(|engine| engine.node_id.as_deref());
+        match (&self.node, said) {
+            (Some(expected), Some(said)) if said != expected => self.part.degraded(format!(
+                "the engine at {} is node '{said}', but every label says node '{expected}': mount this node's engine, tell the right --node-id, or restart \
+                 skep if this node has joined its Swarm anew",
+                self.host
+            )),
+            _ => self.part.ok(),
+        }
     }
 
     fn synced(&mut self) {

@@ -6,6 +6,7 @@ use regex::Regex;
 
 use super::json::{escape, member};
 use super::{ContainerId, ContainerMeta};
+use crate::model::whole;
 
 /// The dataset of container logs, where no label tells another.
 const DATASET: &str = "docker.logs";
@@ -21,7 +22,7 @@ pub struct Enrichment {
 impl Enrichment {
     /// Renders what is known of a container on a host: ECS field names, nested.
     ///
-    /// `host_id` is the Swarm node id. Of the container's labels those become fields of `labels` whose name matches `labels`, with `_` for each dot
+    /// `host_id` is the Swarm node id. Of the container's labels those become fields of `labels` whose whole name matches `labels`, with `_` for each dot
     /// (`a` and `a.b` could not stand in one index); without it none does. Of two names that become one, the first in the order of the alphabet
     /// stays. A field that is not known is left out. `event.dataset` is the label `skep.logs.dataset`, else `docker.logs`.
     #[must_use]
@@ -59,8 +60,9 @@ impl Enrichment {
             members(&[("type", Some("task")), ("name", task.name), ("id", task.id)], &mut tail);
             tail.extend_from_slice(b"}}");
         }
-        if let Some(allowed) = labels {
-            allowed_labels(meta, allowed, &mut tail);
+        // Anchored here, where labels are let out, so that no caller can forget it. Rendered once for each state of a container, not for each line.
+        if let Some(allowed) = labels.and_then(|labels| whole(labels.as_str()).ok()) {
+            allowed_labels(meta, &allowed, &mut tail);
         }
         tail.push(b'}');
         Self { tail, tty: meta.tty }
@@ -239,9 +241,10 @@ mod tests {
     #[test]
     fn labels_by_choice() {
         let labels = [(" ", "0"), ("a.b", "1"), ("a_b", "2"), ("other", "3"), ("a\"c", "4\n")];
-        let of = Enrichment::new(&id(), &meta(&labels), "h", None, Some(&Regex::new("^a| ").unwrap()));
+        let of = Enrichment::new(&id(), &meta(&labels), "h", None, Some(&Regex::new("a.*| ").unwrap()));
         assert_eq!(document(&of)["labels"], json!({"a\"c": "4\n", "a_b": "1"}));
-        let none = Enrichment::new(&id(), &meta(&labels), "h", None, Some(&Regex::new("^z").unwrap()));
+        // "a" is not the whole of any of these names.
+        let none = Enrichment::new(&id(), &meta(&labels), "h", None, Some(&Regex::new("a").unwrap()));
         assert_eq!(document(&none).get("labels"), None);
     }
 

@@ -1,5 +1,24 @@
 //! Label sets that are rendered once and copied into every sample.
 
+use regex::Regex;
+
+/// `pattern` so that it matches a whole name or not at all. Whoever lets labels out by name means these names and none that only contain them.
+///
+/// # Errors
+/// When `pattern` is no regular expression.
+pub fn whole(pattern: &str) -> Result<Regex, regex::Error> {
+    // On its own first: `a)|(b` is none, and would be one between brackets.
+    Regex::new(pattern)?;
+    // A pattern may end in a comment (`(?x)a # b`), which only a line feed ends.
+    Regex::new(&format!("^(?:{pattern})$")).or_else(|_| Regex::new(&format!("^(?:{pattern}\n)$")))
+}
+
+/// Whether the value of a container's label that steers skep (`skep.logs`, `skep.metrics`) switches something off: `false`, `0`, `off` or `no`, in any case.
+#[must_use]
+pub fn is_off(value: &str) -> bool {
+    ["false", "0", "off", "no"].iter().any(|word| value.trim().eq_ignore_ascii_case(word))
+}
+
 /// Labels as they stand between the braces of a sample: `a="1",b="2"`, escaped, without the braces.
 ///
 /// Rendering costs more than anything else in an exposition (measured: 2.1 ms against 0.25 ms for 10 000 samples of twelve labels), so it is

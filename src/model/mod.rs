@@ -5,7 +5,7 @@ mod labels;
 mod value;
 
 pub use container_id::ContainerId;
-pub use labels::{LabelSet, escape_help, escape_label};
+pub use labels::{LabelSet, escape_help, escape_label, is_off, whole};
 pub use value::Value;
 
 /// The type of a family, as Prometheus' text format names it.

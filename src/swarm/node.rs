@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::docker::EngineInfo;
 use crate::host::Reader;
 use crate::model::LabelSet;
+use crate::swarm::identity::own_container_id;
 
 /// A node's name and id, and where they were found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -49,7 +50,7 @@ impl NodeIdentity {
         } else if let Some(said) = engine.map(|info| info.name.clone()).filter(|name| !name.is_empty()) {
             (said, "the engine".to_owned())
         } else {
-            from_files(config, host)
+            from_files(config, host, own_container_id().is_some())
         };
         Ok(Self { name, name_from, id, id_from })
     }
@@ -64,7 +65,14 @@ impl NodeIdentity {
     }
 }
 
-fn from_files(config: &Config, host: &mut Reader) -> (String, String) {
+fn from_files(config: &Config, host: &mut Reader, in_container: bool) -> (String, String) {
+    // What a container has of its own says `/etc/hostname` too: the container's id, which names nobody.
+    if in_container && config.root.is_own_rootfs() {
+        return (
+            String::from("unknown"),
+            "nothing: / is the container's own and no engine answers; mount the host's / at /host/root, or --node-name tells it".to_owned(),
+        );
+    }
     let named = |bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes.trim_ascii()).into_owned();
         (!text.is_empty() && !text.contains(char::is_whitespace)).then_some(text)
@@ -74,10 +82,44 @@ fn from_files(config: &Config, host: &mut Reader) -> (String, String) {
         return (name, path.display().to_string());
     }
     // Of a bare machine only: seen from a container, <proc>/sys/kernel/hostname is the reader's own.
-    if !config.root.is_mounted()
+    if !in_container
+        && !config.root.is_mounted()
         && let Some(name) = host.proc("sys/kernel/hostname").ok().and_then(named)
     {
         return (name, "the kernel".to_owned());
     }
     (String::from("unknown"), format!("nothing: {} cannot be read and no engine answers; --node-name tells it", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::Settings;
+
+    fn named(rootfs: &std::path::Path, in_container: bool) -> (String, String) {
+        let mut settings = Settings::default();
+        settings.set("path.rootfs", vec![rootfs.display().to_string()]);
+        let config = Config::of(settings).unwrap();
+        let mut reader = Reader::new(Arc::new(config.root.clone()));
+        from_files(&config, &mut reader, in_container)
+    }
+
+    #[test]
+    fn a_container_s_own_host_name_names_no_node() {
+        let (name, from) = named(std::path::Path::new("/"), true);
+        assert_eq!(name, "unknown");
+        assert!(from.contains("mount the host's /"), "{from}");
+    }
+
+    #[test]
+    fn a_mounted_host_s_does() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("etc")).unwrap();
+        std::fs::write(directory.path().join("etc/hostname"), "node-7\n").unwrap();
+        for in_container in [true, false] {
+            assert_eq!(named(directory.path(), in_container).0, "node-7");
+        }
+    }
 }

@@ -80,6 +80,10 @@ struct Agent {
 
 impl Agent {
     fn start(path: &Path, verify: Duration) -> Self {
+        Self::start_on(path, verify, None)
+    }
+
+    fn start_on(path: &Path, verify: Duration, node: Option<&str>) -> Self {
         let (parts, metrics, shutdown) = (Parts::default(), Metrics::new().unwrap(), CancellationToken::new());
         let timing = Timing {
             call: Duration::from_secs(1),
@@ -89,7 +93,7 @@ impl Agent {
         };
         let host = format!("unix://{}", path.display());
         let (task, inventory) = InventoryTask::new(host, Labelling::default(), &parts, metrics.clone());
-        let task = tokio::spawn(task.with_timing(timing).run(shutdown.clone()));
+        let task = tokio::spawn(task.with_timing(timing).expecting_node(node.map(str::to_owned)).run(shutdown.clone()));
         Self { inventory, parts, metrics, shutdown, task }
     }
 
@@ -172,6 +176,30 @@ async fn not_there_refused_and_then_there() {
     // Everything but the question for the version carries the version.
     assert!(engine.requests().iter().all(|path| path == "/version" || path.starts_with("/v1.47/")), "{:?}", engine.requests());
     agent.stop().await;
+}
+
+/// An agent that started before its engine has its identity from elsewhere.
+#[tokio::test]
+async fn the_engine_of_another_node_is_told() {
+    let (_directory, path) = socket();
+    let world = World::default();
+    world.put('a', "web", "running");
+    let answers = world.clone();
+    let _engine = FakeEngine::start(&path, move |path| answers.answer(path));
+    for (node, is_right) in [(None, true), (Some("n1"), true), (Some("n2"), false)] {
+        let mut agent = Agent::start_on(&path, Duration::from_millis(20), node);
+        // Its containers are shown all the same.
+        agent.sees(&[("web", "running")]).await;
+        if is_right {
+            agent.is_ok().await;
+        } else {
+            agent.is_degraded("is node 'n1', but every label says node 'n2'").await;
+            // It joins the Swarm that was expected.
+            world.odd("/info", || Reply::Json(r#"{"Name":"node-1","Swarm":{"NodeID":"n2"}}"#.into()));
+            agent.is_ok().await;
+        }
+        agent.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -72,6 +72,23 @@ impl Kept {
     }
 }
 
+/// Something that could not be opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) path: PathBuf,
+    /// What the kernel said.
+    pub(super) why: String,
+    /// Whether another limit of open files would do; else it is a matter of rights.
+    pub(super) is_limit: bool,
+}
+
+impl Refused {
+    pub(super) fn new(path: PathBuf, error: &io::Error) -> Self {
+        let errno = rustix::io::Errno::from_io_error(error);
+        Self { path, why: error.to_string(), is_limit: matches!(errno, Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE)) }
+    }
+}
+
 /// What a look at the directory came to.
 #[derive(Debug)]
 pub(super) enum Look {
@@ -82,14 +99,14 @@ pub(super) enum Look {
         /// Compressed files seen for the first time.
         compressed: usize,
         /// Files that could not be opened; the look must be repeated.
-        failed: usize,
+        failed: Vec<Refused>,
     },
     /// Names moved all the time; everything seen is open, its order is not known yet.
     Unsettled,
     /// There is no directory.
     Gone,
     /// It could not be read.
-    Failed,
+    Failed(Refused),
 }
 
 /// A name and what it pointed to.
@@ -181,11 +198,12 @@ impl Chain {
     fn look_by(&mut self, dir: &Path, id: &ContainerId, stat: &mut Stat<'_>) -> Look {
         let mut before: Option<Vec<Seen>> = None;
         let mut failed: Vec<(u64, u64)> = Vec::new();
+        let mut refused: Vec<Refused> = Vec::new();
         for _ in 0..ATTEMPTS {
             let mut listing = match list(dir, id, stat) {
                 Ok(listing) => listing,
                 Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Look::Gone,
-                Err(_) => return Look::Failed,
+                Err(error) => return Look::Failed(Refused::new(dir.to_path_buf(), &error)),
             };
             listing.seen.retain(|seen| !failed.contains(&seen.identity));
             let is_open = listing.seen.iter().all(|seen| self.holds(seen.identity));
@@ -193,7 +211,7 @@ impl Chain {
                 self.place(&listing.seen);
                 let compressed = listing.compressed.iter().filter(|inode| !self.compressed.contains(inode)).count();
                 self.compressed = listing.compressed;
-                return Look::Settled { written: listing.written, compressed, failed: failed.len() };
+                return Look::Settled { written: listing.written, compressed, failed: refused };
             }
             // What was met by opening it counts, not what the name pointed to before: that inode may have gone and come back as another file.
             let mut met = Some(Vec::with_capacity(listing.seen.len()));
@@ -201,7 +219,8 @@ impl Chain {
                 let identity = if self.holds(seen.identity) {
                     Some(seen.identity)
                 } else {
-                    match open(&path_of(dir, id, seen.number)) {
+                    let path = path_of(dir, id, seen.number);
+                    match open(&path) {
                         Ok(opened) => opened.map(|(file, identity)| {
                             if !self.holds(identity) {
                                 self.loose.push(Tracked::on_disk(file, identity));
@@ -209,8 +228,9 @@ impl Chain {
                             identity
                         }),
                         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                        Err(_) => {
+                        Err(error) => {
                             failed.push(seen.identity);
+                            refused.push(Refused::new(path, &error));
                             None
                         }
                     }
@@ -506,7 +526,7 @@ mod tests {
                     }
                     fs::metadata(path)
                 });
-                let is_settled = matches!(look, Look::Settled { failed: 0, .. });
+                let is_settled = matches!(look, Look::Settled { failed, .. } if failed.is_empty());
                 prop_assert!(is_settled);
                 chain.settle(false);
                 chain.join();
@@ -549,7 +569,7 @@ mod tests {
                         }
                     }
                     Deed::Look => {
-                        let is_settled = matches!(chain.look(dir.path(), &id), Look::Settled { failed: 0, .. });
+                        let is_settled = matches!(chain.look(dir.path(), &id), Look::Settled { failed, .. } if failed.is_empty());
                         prop_assert!(is_settled);
                         prop_assert_eq!(chain.settle(false), 0);
                         chain.join();

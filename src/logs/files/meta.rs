@@ -7,7 +7,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::chain::Refused;
 use crate::logs::{ContainerId, ContainerMeta};
+use crate::model::is_off;
 
 const CONFIG: &str = "config.v2.json";
 const HOST_CONFIG: &str = "hostconfig.json";
@@ -43,6 +45,8 @@ pub(super) struct Refreshed {
     pub(super) is_changed: bool,
     /// One of them could not be read: what was known of it stays.
     pub(super) is_unreadable: bool,
+    /// Which the kernel refused, and not only that it is not there or not whole.
+    pub(super) refused: Option<Refused>,
 }
 
 impl Described {
@@ -52,13 +56,19 @@ impl Described {
         for (slot, name, pick) in
             [(&mut self.config, CONFIG, pick_config as fn(Value) -> Value), (&mut self.host, HOST_CONFIG, pick_host as fn(Value) -> Value)]
         {
-            match read(&dir.join(name), slot.as_ref().map(|(stamp, _)| *stamp)) {
+            let path = dir.join(name);
+            match read(&path, slot.as_ref().map(|(stamp, _)| *stamp)) {
                 Ok(None) => {}
                 Ok(Some((stamp, value))) => {
                     *slot = Some((stamp, pick(value)));
                     refreshed.is_changed = true;
                 }
-                Err(_) => refreshed.is_unreadable = true,
+                Err(error) => {
+                    refreshed.is_unreadable = true;
+                    if error.raw_os_error().is_some() && error.kind() != io::ErrorKind::NotFound {
+                        refreshed.refused.get_or_insert_with(|| Refused::new(path, &error));
+                    }
+                }
             }
         }
         refreshed
@@ -127,7 +137,7 @@ pub(super) enum Treatment {
     /// It is read.
     Tailed,
     /// Its driver writes no json-file.
-    Unreadable,
+    OtherDriver,
     /// It must not be read: skep itself, or somebody said so.
     Excluded,
 }
@@ -158,14 +168,14 @@ impl Own {
     pub(super) fn treatment(&self, id: &ContainerId, meta: &ContainerMeta) -> Treatment {
         let label = |name: &str| meta.labels.get(name).map(|value| value.trim());
         let is_own = self.container.as_ref() == Some(id) || (self.service.is_some() && label(SERVICE) == self.service.as_deref());
-        let is_switched_off = label("skep.logs").is_some_and(|value| value.eq_ignore_ascii_case("false"));
+        let is_switched_off = label("skep.logs").is_some_and(is_off);
         let is_ignored = meta.logspout.as_ref().is_some_and(|value| value.trim().eq_ignore_ascii_case("ignore"));
         if is_own || is_switched_off || is_ignored {
             return Treatment::Excluded;
         }
         match &*meta.log_driver {
             "json-file" | "" => Treatment::Tailed,
-            _ => Treatment::Unreadable,
+            _ => Treatment::OtherDriver,
         }
     }
 }
@@ -217,13 +227,13 @@ mod tests {
     fn the_old_is_kept_while_the_new_cannot_be_read() {
         let dir = tempfile::tempdir().unwrap();
         let mut described = Described::default();
-        assert_eq!(described.refresh(dir.path()), Refreshed { is_changed: false, is_unreadable: true });
+        assert_eq!(described.refresh(dir.path()), Refreshed { is_changed: false, is_unreadable: true, refused: None });
         std::fs::write(dir.path().join(HOST_CONFIG), "{}").unwrap();
         std::fs::write(dir.path().join(CONFIG), r#"{"Name":"/a"}"#).unwrap();
-        assert_eq!(described.refresh(dir.path()), Refreshed { is_changed: true, is_unreadable: false });
+        assert_eq!(described.refresh(dir.path()), Refreshed { is_changed: true, ..Refreshed::default() });
         assert_eq!(described.refresh(dir.path()), Refreshed::default());
         std::fs::write(dir.path().join(CONFIG), r#"{"Name":"#).unwrap();
-        assert_eq!(described.refresh(dir.path()), Refreshed { is_changed: false, is_unreadable: true });
+        assert_eq!(described.refresh(dir.path()), Refreshed { is_changed: false, is_unreadable: true, refused: None });
         assert_eq!(described.meta().unwrap().name, "a");
     }
 
@@ -246,9 +256,11 @@ mod tests {
             (with(&[(SERVICE, "web")], "json-file", None), Treatment::Tailed),
             (with(&[(SERVICE, " svc ")], "json-file", None), Treatment::Excluded),
             (with(&[("skep.logs", " False ")], "json-file", None), Treatment::Excluded),
+            (with(&[("skep.logs", "Off")], "json-file", None), Treatment::Excluded),
+            (with(&[("skep.logs", "0")], "json-file", None), Treatment::Excluded),
             (with(&[("skep.logs", "true")], "json-file", Some("yes")), Treatment::Tailed),
             (with(&[], "json-file", Some("IGNORE")), Treatment::Excluded),
-            (with(&[], "local", None), Treatment::Unreadable),
+            (with(&[], "local", None), Treatment::OtherDriver),
         ] {
             assert_eq!(own.treatment(&other, &meta), expected, "{meta:?}");
         }

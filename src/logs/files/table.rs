@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::chain::{Chain, Kept, Look, Tracked};
+use super::chain::{Chain, Kept, Look, Refused, Tracked};
 use super::container::LoggedContainer;
 use super::keep::Ledger;
 use super::meta::{Described, Own, Treatment};
@@ -90,6 +90,8 @@ pub(super) struct Entry {
     is_watched: bool,
     pub(super) is_removed: bool,
     unreadable_since: Option<Instant>,
+    /// What could not be opened at the last look.
+    refused: Vec<Refused>,
     /// Length of the file that is written, at the last look.
     written: u64,
     pub(super) pinned: u64,
@@ -353,10 +355,40 @@ impl Table {
     }
 
     fn tell_part(&self) {
-        match (&self.root_problem, &self.watch_problem) {
-            (Some(why), _) | (None, Some(why)) => self.files_part.degraded(why.clone()),
-            (None, None) => self.files_part.ok(),
+        let problems = match &self.root_problem {
+            Some(why) => vec![why.clone()],
+            None => self.refusal().into_iter().chain(self.watch_problem.clone()).collect(),
+        };
+        if problems.is_empty() { self.files_part.ok() } else { self.files_part.degraded(problems.join("; ")) }
+    }
+
+    /// What cannot be opened, in a sentence. Nothing of these is shipped, and that is nowhere else to be seen.
+    fn refusal(&self) -> Option<String> {
+        let mut refused = self.entries.values().flat_map(|entry| &entry.refused);
+        let first = refused.next()?;
+        let count = refused.count() + 1;
+        let remedy = if first.is_limit {
+            "raise the limit of open files"
+        } else {
+            "SELinux or remapped user namespaces of the engine may forbid it"
+        };
+        let them = if count == 1 { "1 log file cannot".to_owned() } else { format!("{count} log files cannot") };
+        Some(format!("{them} be opened and nothing of it is shipped, the first is {}: {}; {remedy}", first.path.display(), first.why))
+    }
+
+    /// Takes note of what could not be opened of a container.
+    fn refuse(&mut self, id: &ContainerId, refused: Vec<Refused>) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        if entry.refused == refused {
+            return;
         }
+        self.is_list_changed |= entry.refused.is_empty() != refused.is_empty();
+        if refused.is_empty() && self.watch_problem.is_some() {
+            // What may be opened may be watched, too.
+            self.full = Instant::now();
+        }
+        entry.refused = refused;
+        self.is_part_due = true;
     }
 
     /// Looks at what changed, then at a stretch of what is in the queue.
@@ -397,13 +429,11 @@ impl Table {
         self.is_ring_due = true;
         let is_tailed = |entry: &&Entry| entry.treatment == Treatment::Tailed;
         let tailed: Vec<Arc<LoggedContainer>> = self.entries.values().filter(is_tailed).map(|entry| Arc::clone(&entry.container)).collect();
-        let count = |treatments: &[Treatment]| {
-            let count = self.entries.values().filter(|entry| treatments.contains(&entry.treatment)).count();
-            i64::try_from(count).unwrap_or(i64::MAX)
-        };
-        self.metrics.containers("file", "tailed", count(&[Treatment::Tailed]));
-        self.metrics.containers("file", "unreadable", count(&[Treatment::Unreadable, Treatment::Unknown]));
-        self.metrics.containers("file", "excluded", count(&[Treatment::Excluded]));
+        const STATES: [&str; 4] = ["tailed", "unreadable", "other_driver", "excluded"];
+        for state in STATES {
+            let count = self.entries.values().filter(|entry| entry.state() == state).count();
+            self.metrics.containers("file", state, i64::try_from(count).unwrap_or(i64::MAX));
+        }
         *self.shared.containers.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(tailed);
     }
 
@@ -425,12 +455,13 @@ impl Table {
         let look = match entry.treatment {
             Treatment::Unknown | Treatment::Tailed => entry.chain.look(&entry.dir, id),
             // Only whether it is still there.
-            Treatment::Unreadable | Treatment::Excluded => match std::fs::metadata(&entry.dir) {
+            Treatment::OtherDriver | Treatment::Excluded => match std::fs::metadata(&entry.dir) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Look::Gone,
-                _ => Look::Settled { written: 0, compressed: 0, failed: 0 },
+                _ => Look::Settled { written: 0, compressed: 0, failed: Vec::new() },
             },
         };
         let was_removed = entry.is_removed;
+        let mut refused = Vec::new();
         match look {
             Look::Settled { written, compressed, failed } => {
                 entry.is_removed = false;
@@ -441,15 +472,19 @@ impl Table {
                     self.is_ring_due = true;
                 }
                 (0..compressed).for_each(|_| self.metrics.file_error("compressed"));
-                (0..failed).for_each(|_| self.metrics.file_error("open"));
-                if failed > 0 {
+                failed.iter().for_each(|_| self.metrics.file_error("open"));
+                if !failed.is_empty() {
                     self.again.insert(id.clone());
                 }
+                refused = failed;
                 if refreshed.is_unreadable {
                     // At first it may only be that the engine has not written it yet, or is about to remove it all.
                     let since = *entry.unreadable_since.get_or_insert_with(Instant::now);
                     if since.elapsed() >= TICK {
                         self.metrics.file_error("read");
+                        if matches!(entry.treatment, Treatment::Unknown | Treatment::Tailed) {
+                            refused.extend(refreshed.refused);
+                        }
                     }
                     if since.elapsed() < TRIED_AGAIN {
                         self.again.insert(id.clone());
@@ -472,13 +507,15 @@ impl Table {
                 entry.is_removed = true;
                 entry.is_watched = false;
             }
-            Look::Failed => {
+            Look::Failed(directory) => {
                 self.metrics.file_error("open");
                 self.again.insert(id.clone());
+                self.refuse(id, vec![directory]);
                 return;
             }
         }
         self.is_list_changed |= was_removed != entry.is_removed;
+        self.refuse(id, refused);
         self.update(id);
         self.forget(id);
     }
@@ -496,6 +533,7 @@ impl Table {
             is_watched: false,
             is_removed: false,
             unreadable_since: None,
+            refused: Vec::new(),
             written: 0,
             pinned: 0,
         }
@@ -546,12 +584,13 @@ impl Table {
             return;
         }
         self.is_list_changed = true;
-        if matches!(treatment, Treatment::Excluded | Treatment::Unreadable)
+        if matches!(treatment, Treatment::Excluded | Treatment::OtherDriver)
             && let Some(mut entry) = self.entries.remove(id)
         {
             self.release_all(&mut entry);
             self.entries.insert(id.clone(), entry);
             self.publish(id);
+            self.refuse(id, Vec::new());
         }
     }
 
@@ -650,6 +689,19 @@ fn problem(error: rustix::io::Errno) -> String {
         _ => "",
     };
     format!("inotify does not watch all log directories ({error}); they are scanned up to four times a second instead{remedy}")
+}
+
+impl Entry {
+    /// How it is read, in the words of the metric.
+    const fn state(&self) -> &'static str {
+        match self.treatment {
+            Treatment::Excluded => "excluded",
+            Treatment::OtherDriver => "other_driver",
+            Treatment::Unknown => "unreadable",
+            Treatment::Tailed if !self.refused.is_empty() => "unreadable",
+            Treatment::Tailed => "tailed",
+        }
+    }
 }
 
 impl Chain {

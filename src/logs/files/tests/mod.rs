@@ -368,7 +368,7 @@ fn who_is_excluded_is_not_open() {
     until(&table, "all directories are seen", || table.first_scan_done());
     let listed: Vec<_> = table.containers().iter().map(|container| container.id().clone()).collect();
     assert_eq!(listed, [others[3].id.clone()]);
-    for (state, count) in [("tailed", 1), ("unreadable", 1), ("excluded", 3)] {
+    for (state, count) in [("tailed", 1), ("unreadable", 0), ("other_driver", 1), ("excluded", 3)] {
         assert_eq!(bench.value(&format!("skep_log_containers{{source=\"file\",state=\"{state}\"}}")), count, "{state}");
     }
     let open: Vec<_> = fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|fd| fs::read_link(fd.path()).ok()).collect();
@@ -377,6 +377,65 @@ fn who_is_excluded_is_not_open() {
     // They go without a trace.
     others[1].remove();
     until(&table, "it is not counted any more", || bench.value("skep_log_containers{source=\"file\",state=\"excluded\"}") == 2);
+}
+
+/// As under remapped user namespaces or SELinux: this thread, and those that it starts, lose root's right to open everything.
+fn give_up_root() {
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    let mut mine = capabilities(None).unwrap();
+    mine.effective.remove(CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH);
+    set_capabilities(None, mine).unwrap();
+}
+
+#[test]
+fn files_that_cannot_be_opened_are_told() {
+    use std::os::unix::fs::PermissionsExt;
+    let set_mode = |path: &std::path::Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    give_up_root();
+    let bench = Bench::new();
+    let mut engines: Vec<Engine> = (1..4).map(|number| bench.container(number)).collect();
+    for engine in &mut engines {
+        engine.write_many(1);
+        engine.file = None;
+    }
+    // A log, a directory; the third is as it should be.
+    let closed = [engines[0].path(0), engines[1].dir.clone()];
+    closed.iter().for_each(|path| set_mode(path, 0o000));
+    let table = bench.table();
+    let state = |state: &str| bench.value(&format!("skep_log_containers{{source=\"file\",state=\"{state}\"}}"));
+    until(&table, "both are told", || match bench.state("logs.files") {
+        Some(State::Degraded(why)) => {
+            why.starts_with("2 log files cannot be opened")
+                && why.contains(closed[0].to_str().unwrap())
+                && why.contains("Permission denied (os error 13)")
+                && why.contains("SELinux or remapped user namespaces")
+        }
+        _ => false,
+    });
+    until(&table, "both are counted", || (state("tailed"), state("unreadable")) == (1, 2));
+    set_mode(&closed[0], 0o644);
+    until(
+        &table,
+        "one is told",
+        || matches!(bench.state("logs.files"), Some(State::Degraded(why)) if why.starts_with("1 log file cannot")),
+    );
+    set_mode(&closed[1], 0o755);
+    until(&table, "it works", || bench.state("logs.files") == Some(State::Ok));
+    until(&table, "all are read", || (state("tailed"), state("unreadable")) == (3, 0));
+}
+
+#[test]
+fn a_description_that_cannot_be_opened_is_told_until_its_container_goes() {
+    use std::os::unix::fs::PermissionsExt;
+    give_up_root();
+    let bench = Bench::new();
+    let mut engine = bench.container(1);
+    engine.write_many(1);
+    fs::set_permissions(engine.dir.join("config.v2.json"), fs::Permissions::from_mode(0o000)).unwrap();
+    let table = bench.table();
+    until(&table, "it is told", || matches!(bench.state("logs.files"), Some(State::Degraded(why)) if why.contains("/config.v2.json: ")));
+    engine.remove();
+    until(&table, "it works", || bench.state("logs.files") == Some(State::Ok));
 }
 
 #[test]
