@@ -45,6 +45,8 @@ pub(super) struct Parser<'a> {
     scheme: &'a str,
     body: &'a str,
     options: Vec<(String, String)>,
+    /// An option that is given more than once.
+    twice: Option<String>,
 }
 
 impl<'a> Parser<'a> {
@@ -54,31 +56,27 @@ impl<'a> Parser<'a> {
             return Err("a route begins with its adapter, as in elasticsearch://host:9200, file:///dir or stdout:".to_owned());
         };
         let (body, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let mut options = Vec::new();
+        // A password with one of these signs in it ends the authority early, and what is left of it would be taken for a path or an option, and shown.
+        let behind = body.strip_prefix("//").and_then(|body| body.split_once('/')).map_or("", |(_, path)| path);
+        if query.contains('@') || scheme != "file" && behind.contains('@') {
+            return Err("an @ stands behind the hosts; signs like ? # / @ in a password or an option are written in percent encoding, %3F %23 %2F %40"
+                .to_owned());
+        }
+        let (mut options, mut twice) = (Vec::new(), None);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (key, value) = (decode(key)?, decode(value)?);
             if options.iter().any(|(known, _)| *known == key) {
-                return Err(format!("option {key} is given twice; once would do"));
+                twice = Some(key);
+            } else {
+                options.push((key, value));
             }
-            options.push((key, value));
         }
-        Ok(Self { scheme, body, options })
+        Ok(Self { scheme, body, options, twice })
     }
 
+    /// The adapter is read first: before its hosts are known to be some, nothing of what stands behind them may be shown.
     pub(super) fn parse(mut self) -> Result<RouteSpec, String> {
-        let given_name = self.take("name");
-        if given_name.as_deref().is_some_and(|name| name.is_empty() || name.chars().any(char::is_control)) {
-            return Err("name= is empty or has a control character in it; a word would do".to_owned());
-        }
-        self.only("when_full", "block", "drop_oldest is not there yet")?;
-        self.only("schema", "ecs", "schema=logstash is not there yet")?;
-        let flush = self.duration("flush", Duration::from_secs(1))?;
-        let batch_bytes = usize::try_from(self.size("batch_bytes", 4 << 20)?).unwrap_or(usize::MAX);
-        let batch_records = usize::try_from(self.number("batch_records", 5000)?).unwrap_or(usize::MAX);
-        if !(4096..=64 << 20).contains(&batch_bytes) || !(1..=100_000).contains(&batch_records) {
-            return Err("batch_bytes takes 4KiB to 64MiB, batch_records 1 to 100000".to_owned());
-        }
         let (adapter, known): (Adapter, &[&str]) = match self.scheme {
             "stdout" => (self.stdout()?, &[]),
             "file" => (Adapter::File(self.file()?), &FILE),
@@ -92,23 +90,38 @@ impl<'a> Parser<'a> {
                 return Err("the adapter is not known; elasticsearch://, elasticsearch+https://, file:// and stdout: are".to_owned());
             }
         };
+        let given_name = self.take("name");
+        if given_name.as_deref().is_some_and(|name| name.is_empty() || name.chars().any(char::is_control)) {
+            return Err("name= is empty or has a control character in it; a word would do".to_owned());
+        }
+        self.only("when_full", "block", "drop_oldest is not there yet")?;
+        self.only("schema", "ecs", "schema=logstash is not there yet")?;
+        let flush = self.duration("flush", Duration::from_secs(1))?;
+        let batch_bytes = usize::try_from(self.size("batch_bytes", 4 << 20)?).unwrap_or(usize::MAX);
+        let batch_records = usize::try_from(self.number("batch_records", 5000)?).unwrap_or(usize::MAX);
+        if !(4096..=64 << 20).contains(&batch_bytes) || !(1..=100_000).contains(&batch_records) {
+            return Err("batch_bytes takes 4KiB to 64MiB, batch_records 1 to 100000".to_owned());
+        }
+        if let Some(option) = &self.twice {
+            return Err(format!("{} is given twice; once would do", called(option)));
+        }
         if let Some((option, _)) = self.options.first() {
             let known = known.iter().chain(&COMMON).copied().collect::<Vec<_>>().join(", ");
             let why = if LATER_OPTIONS.contains(&option.as_str()) { "is not there yet" } else { "is not known" };
-            return Err(format!("option {option} {why}; {}: takes {known}", self.scheme));
+            return Err(format!("{} {why}; {} takes {known}", called(option), self.scheme));
         }
         Ok(RouteSpec { given_name, adapter, flush, batch_bytes, batch_records })
     }
 
     fn stdout(&self) -> Result<Adapter, String> {
-        if self.body.trim_matches('/').is_empty() { Ok(Adapter::Stdout) } else { Err("stdout: has no host and no path".to_owned()) }
+        if self.body.trim_matches('/').is_empty() { Ok(Adapter::Stdout) } else { Err("stdout has no host and no path".to_owned()) }
     }
 
     fn file(&mut self) -> Result<FileSpec, String> {
         let path = self.body.strip_prefix("//").unwrap_or(self.body);
         let directory = decode(path)?;
         if !directory.starts_with('/') || directory.contains('\0') {
-            return Err("file: takes an absolute directory, with three slashes: file:///var/log/out".to_owned());
+            return Err("file takes an absolute directory, with three slashes: file:///var/log/out".to_owned());
         }
         let keep = u32::try_from(self.number("keep", 5)?).unwrap_or(u32::MAX);
         let max_bytes = self.size("max_bytes", 100 << 20)?;
@@ -121,7 +134,7 @@ impl<'a> Parser<'a> {
 
     fn elasticsearch(&mut self) -> Result<ElasticsearchSpec, String> {
         let Some(body) = self.body.strip_prefix("//") else {
-            return Err(format!("{0}: takes hosts behind two slashes: {0}://host:9200", self.scheme));
+            return Err(format!("{0} takes hosts behind two slashes: {0}://host:9200", self.scheme));
         };
         let (authority, path) = body.find('/').map_or((body, ""), |slash| body.split_at(slash));
         let (credentials, hosts) = authority.rsplit_once('@').map_or((None, authority), |(of, hosts)| (Some(of), hosts));
@@ -220,6 +233,12 @@ impl<'a> Parser<'a> {
     }
 }
 
+/// An option as it may be shown: only what looks like an option's name, for it may be a secret in the wrong place.
+fn called(option: &str) -> String {
+    let name = (1..=32).contains(&option.len()) && option.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'_' | b'.'));
+    if name { format!("option {option}") } else { "an option".to_owned() }
+}
+
 /// `host`, `host:port`, `[::1]`, `[::1]:port`.
 fn parse_host(text: &str) -> Result<Host, String> {
     let (name, port) = match text.strip_prefix('[') {
@@ -288,6 +307,7 @@ fn decode(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn what_is_refused_is_told() {
@@ -296,12 +316,16 @@ mod tests {
             ("elasticsearch", "begins with its adapter"),
             ("redis://a", "not known"),
             ("syslog://logstash:51415", "syslog is not there yet"),
-            ("elasticsearch://a?colour=red", "option colour is not known; elasticsearch: takes index, manage_template"),
+            ("elasticsearch://a?colour=red", "option colour is not known; elasticsearch takes index, manage_template"),
             ("elasticsearch://a?workers=2", "option workers is not there yet"),
             ("elasticsearch://a?keep=2", "option keep is not known"),
             ("elasticsearch://a?when_full=drop_oldest", "block only for now"),
             ("stdout:?schema=logstash", "ecs only for now"),
             ("elasticsearch://a?index=x&index=y", "given twice"),
+            ("elasticsearch://a?X-Key=1", "an option is not known"),
+            ("elasticsearch://a?X-Key=1&X-Key=2", "an option is given twice"),
+            ("elasticsearch://user:12?34secret@host:9200", "percent encoding, %3F"),
+            ("elasticsearch://user:12/34secret@host:9200", "percent encoding, %3F"),
             ("elasticsearch:a", "two slashes"),
             ("elasticsearch://", "a host is missing"),
             ("elasticsearch://a,,b", "a host is missing"),
@@ -324,6 +348,25 @@ mod tests {
         ] {
             let error = RouteSpec::parse(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    proptest! {
+        /// Whatever signs a password has, and wherever they make it end: no part of it is shown. Its letters are capitals and digits, which no sentence has.
+        #[test]
+        fn no_part_of_a_password_is_shown(
+            scheme in "elasticsearch|elasticsearch\\+https|file|stdout|syslog|redis",
+            signs in proptest::collection::vec("[?#/@:,&=%; \\[\\]0-9a-f]{0,4}", 4),
+            behind in "|/es|\\?index=x|\\?colour=red|\\?name=x&name=y|,other:9200|/a@b",
+        ) {
+            let text = format!("{scheme}://user:{}Q7XZ9K{}W8VJ2T{}@host:9200{}{behind}", signs[0], signs[1], signs[2], signs[3]);
+            for text in std::iter::once(&*text).chain(crate::config::split_list(&text)) {
+                let shown = match RouteSpec::parse(text) {
+                    Ok(route) => format!("{route} {route:?} {}", route.name()),
+                    Err(why) => why,
+                };
+                prop_assert!(!shown.contains("Q7XZ9K") && !shown.contains("W8VJ2T"), "{text}: {shown}");
+            }
         }
     }
 
