@@ -54,7 +54,7 @@ pub struct ElasticsearchSpec {
     pub hosts: Vec<Host>,
     /// The path before `/_bulk`, without a slash at its end: empty, or `/es`.
     pub path: String,
-    /// The pattern of the index's name, with `%Y`, `%m` and `%d` of the record's time.
+    /// The pattern of the index's name, with `%Y`, `%m`, `%d` and `%H` of the record's time; one that [`crate::logs::index::IndexPattern`] takes.
     pub index: String,
     /// Whether the index template is put before the first request.
     pub manage_template: bool,
@@ -303,7 +303,7 @@ mod tests {
     fn options() -> impl Strategy<Value = String> {
         let pairs = (
             proptest::option::of("[a-z%&=/ äß]{1,9}"),
-            proptest::option::of("[a-z0-9.-]{1,9}-%Y"),
+            proptest::option::of("[a-z0-9][a-z0-9.-]{0,8}-%Y"),
             any::<bool>(),
             1u64..100_000,
             1usize..100_000,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Adapter, ElasticsearchSpec, FileSpec, Host, RouteSpec, Secret};
 use crate::config::units;
+use crate::logs::index::IndexPattern;
 
 /// The index where none is asked for: dated by the record's own time in UTC, so that a resend finds its first copy whenever it comes.
 const DEFAULT_INDEX: &str = "docker-logs-%Y.%m.%d";
@@ -65,7 +66,8 @@ impl<'a> Parser<'a> {
         let (mut options, mut twice) = (Vec::new(), None);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (key, value) = (decode(key)?, decode(value)?);
+            let key = decode(key)?;
+            let value = if key == "index" { decode_pattern(value)? } else { decode(value)? };
             if options.iter().any(|(known, _)| *known == key) {
                 twice = Some(key);
             } else {
@@ -176,10 +178,7 @@ impl<'a> Parser<'a> {
         let index = self.take("index");
         let manage_template = self.switch("manage_template", index.as_deref().is_none_or(|index| index == DEFAULT_INDEX))?;
         let index = index.unwrap_or_else(|| DEFAULT_INDEX.to_owned());
-        if index.is_empty() || index.chars().any(|sign| sign.is_control() || sign.is_uppercase() && !matches!(sign, 'Y' | 'M' | 'D' | 'H'))
-        {
-            return Err("index= is empty or has a sign that no index's name can have; one like docker-logs-%Y.%m.%d would do".to_owned());
-        }
+        IndexPattern::parse(&index)?;
         let gzip = self.switch("gzip", true)?;
         let timeout = self.duration("timeout", Duration::from_secs(60))?;
         Ok(ElasticsearchSpec {
@@ -281,8 +280,19 @@ fn parse_size(key: &str, text: &str) -> Result<u64, String> {
     units::size(text).map_err(|why| format!("{key}= takes a size: {why}"))
 }
 
-/// Percent-decoding. A `+` is a `+`.
+/// Percent-decoding. A `+` is a `+`, and a `%` without two hexadecimal digits behind it a `%`.
 fn decode(text: &str) -> Result<String, String> {
+    decode_but(text, None)
+}
+
+/// Percent-decoding of an index pattern: `%Y`, `%m`, `%d` and `%H` are the pattern's own, whatever stands behind them. Only `%d` could be meant as an
+/// escape, and then of a sign beyond ASCII, which no index's name has.
+fn decode_pattern(text: &str) -> Result<String, String> {
+    decode_but(text, Some(b'd'))
+}
+
+/// Percent-decoding, but not of what begins with `kept`.
+fn decode_but(text: &str, kept: Option<u8>) -> Result<String, String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -292,12 +302,12 @@ fn decode(text: &str) -> Result<String, String> {
         }
         let mut ahead = rest.clone();
         let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16)).and_then(|digit| u8::try_from(digit).ok());
-        match (digit(ahead.next()), digit(ahead.next())) {
-            (Some(high), Some(low)) => {
+        let (first, second) = (ahead.next(), ahead.next());
+        match (digit(first), digit(second)) {
+            (Some(high), Some(low)) if kept.is_none() || first != kept => {
                 bytes.push(high << 4 | low);
                 rest = ahead;
             }
-            // The date of an index stands in a route as it is: %Y, %m and %H are no escapes.
             _ => bytes.push(b'%'),
         }
     }
@@ -341,7 +351,12 @@ mod tests {
             ("elasticsearch://a?timeout=0s", "takes a duration"),
             ("elasticsearch://a?batch_bytes=1TB", "takes a size"),
             ("elasticsearch://a?batch_records=0", "1 to 100000"),
-            ("elasticsearch://a?index=Logs", "no index's name"),
+            ("elasticsearch://a?index=Logs", "small letters only"),
+            ("elasticsearch://a?index=", "it is empty"),
+            ("elasticsearch://a?index=-logs", "nor begin with"),
+            ("elasticsearch://a?index=logs-%25S", "only Y, m, d and H"),
+            ("elasticsearch://a?index=logs-%DFx", "not UTF-8"),
+            ("elasticsearch://a?index=a*", "cannot stand in the name"),
             ("file://out", "three slashes"),
             ("file:///out?keep=0", "1 at least"),
             ("stdout:?name=", "name="),
@@ -351,7 +366,36 @@ mod tests {
         }
     }
 
+    fn index(text: &str) -> Result<String, String> {
+        match RouteSpec::parse(&format!("elasticsearch://a?index={text}"))?.adapter {
+            Adapter::Elasticsearch(of) => Ok(of.index),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn a_day_in_an_index_is_no_escape() {
+        assert_eq!(index("x-%da").as_deref(), Ok("x-%da"));
+        assert_eq!(index("x-%Y.%m.%d00").as_deref(), Ok("x-%Y.%m.%d00"));
+        assert_eq!(index("x-%25Y.%25m.%25dab%2Dy").as_deref(), Ok("x-%Y.%m.%dab-y"));
+    }
+
     proptest! {
+        #[test]
+        fn a_date_survives_whatever_follows(behind in "[0-9a-f]{0,4}(%[YmdH][0-9a-f]{0,2}){0,2}") {
+            let pattern = format!("logs-%Y.%m.%d{behind}");
+            prop_assert_eq!(index(&pattern), Ok(pattern.clone()));
+            prop_assert_eq!(index(&pattern.replace('%', "%25")), Ok(pattern));
+        }
+
+        /// What config takes, the route takes: nothing is refused only when it is opened.
+        #[test]
+        fn every_index_that_is_taken_is_one(text in "[a-zA-Z0-9%._+*, -]{0,12}") {
+            if let Ok(index) = index(&text) {
+                prop_assert!(IndexPattern::parse(&index).is_ok(), "{}", index);
+            }
+        }
+
         /// Whatever signs a password has, and wherever they make it end: no part of it is shown. Its letters are capitals and digits, which no sentence has.
         #[test]
         fn no_part_of_a_password_is_shown(
