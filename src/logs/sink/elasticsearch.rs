@@ -19,7 +19,7 @@ use super::bulk::{Refusal, Verdict};
 use super::dead_letter::Letter;
 use super::hosts::{Hosts, Request};
 use super::retry::{self, Fault, Outcome, Pace, Step};
-use super::{DeadLetter, Delivery, template};
+use super::{DeadLetter, Delivery, off_the_workers, secrets, template};
 use crate::config::ElasticsearchSpec;
 use crate::logs::batch::Batch;
 use crate::telemetry::{Part, RouteMetrics};
@@ -45,6 +45,10 @@ struct State {
     authorization: Option<HeaderValue>,
     /// The template has been put, or refused, or is not asked for.
     template_done: bool,
+    /// The files of secrets and certificates have been read; before that nothing is sent.
+    opened: bool,
+    /// Why one of them could not be read again. What was read before goes on.
+    stale: Option<String>,
     /// Something has been taken since the start. Until then a request that is refused whole speaks of the configuration, not of a record.
     proven: bool,
     /// Faults in a row.
@@ -69,14 +73,19 @@ struct Sums {
 
 impl ElasticsearchSink {
     pub(super) fn open(spec: &ElasticsearchSpec, part: Part, metrics: RouteMetrics, dead_letter: DeadLetter) -> Result<Self, String> {
-        let state = State {
-            hosts: Hosts::open(spec)?,
-            authorization: authorization(spec)?,
+        let mut state = State {
+            hosts: Hosts::open(spec, None)?,
+            authorization: None,
+            opened: false,
+            stale: None,
             template_done: !spec.manage_template,
             proven: false,
             faults: 0,
             buffer: BytesMut::new(),
         };
+        if let Err(why) = load(spec, &mut state) {
+            part.degraded(why);
+        }
         let state = tokio::sync::Mutex::new(state);
         Ok(Self { spec: spec.clone(), part, metrics, dead_letter, reload: AtomicBool::new(false), state })
     }
@@ -92,12 +101,25 @@ impl ElasticsearchSink {
     pub(super) async fn deliver(&self, batch: &Batch, stop: &CancellationToken) -> Delivery {
         let all = async {
             let mut state = self.state.lock().await;
+            self.open_files(&mut state, batch.len()).await;
             self.put_template(&mut state).await;
             self.send_all(&mut state, batch).await
         };
         match stop.run_until_cancelled(all).await {
             Some(Sums { taken, duplicates, refused }) => Delivery::Done { taken, duplicates, refused },
             None => Delivery::Interrupted,
+        }
+    }
+
+    /// Reads the files of secrets and certificates, if they were not there yet when the route was opened.
+    async fn open_files(&self, state: &mut State, records: usize) {
+        let mut attempt = 0;
+        while !state.opened {
+            let Err(why) = load(&self.spec, state) else { return };
+            self.part.degraded(format!("{why}; records wait in their log files"));
+            self.metrics.retried("file", records as u64);
+            tokio::time::sleep(Pace::SLOW.delay(attempt, retry::random())).await;
+            attempt = attempt.saturating_add(1);
         }
     }
 
@@ -281,27 +303,24 @@ impl ElasticsearchSink {
     /// One request to the next host, with the credentials as they are now.
     async fn request(&self, state: &mut State, request: Request<'_>) -> Outcome {
         if self.reload.swap(false, Ordering::AcqRel) {
-            match Hosts::open(&self.spec) {
-                Ok(hosts) => state.hosts = hosts,
-                Err(why) => tracing::warn!("the certificates stay as they were: {why}"),
-            }
-            self.read_credentials(state);
+            state.stale = load(&self.spec, state).err();
+            // Until it succeeds.
+            self.reload.fetch_or(state.stale.is_some(), Ordering::AcqRel);
         }
         let started = std::time::Instant::now();
         let outcome = state.hosts.send(request, state.authorization.as_ref(), self.spec.timeout).await;
         self.metrics.request_duration.observe(started.elapsed().as_secs_f64());
         self.metrics.sink_up.set(i64::from(matches!(outcome, Outcome::Answered(..) | Outcome::TooLong)));
         if matches!(outcome, Outcome::Answered(401, _)) {
-            self.read_credentials(state);
+            match off_the_workers(|| secrets::authorization(&self.spec)) {
+                Ok(authorization) => state.authorization = authorization,
+                Err(why) => {
+                    state.stale = Some(why);
+                    self.reload();
+                }
+            }
         }
         outcome
-    }
-
-    fn read_credentials(&self, state: &mut State) {
-        match authorization(&self.spec) {
-            Ok(authorization) => state.authorization = authorization,
-            Err(why) => tracing::debug!("the credentials stay as they were: {why}"),
-        }
     }
 
     /// Tells what is wrong, and waits; neither where another host can be asked at once.
@@ -310,7 +329,8 @@ impl ElasticsearchSink {
             return;
         }
         if fault.pace != Pace::PATIENT || state.faults >= PATIENCE {
-            self.part.degraded(format!("{}: {}; records wait in their log files", state.hosts.last(), fault.why));
+            let stale = state.stale.as_deref().map(|why| format!("; {why}")).unwrap_or_default();
+            self.part.degraded(format!("{}: {}{stale}; records wait in their log files", state.hosts.last(), fault.why));
         }
         let delay = fault.pace.delay(state.faults, retry::random());
         state.faults = state.faults.saturating_add(1);
@@ -319,9 +339,10 @@ impl ElasticsearchSink {
 
     fn well(&self, state: &mut State) {
         state.faults = 0;
-        match state.hosts.dead() {
-            Some(host) => self.part.degraded(format!("{host} does not answer; the other hosts take its share")),
-            None => self.part.ok(),
+        match (state.hosts.dead(), &state.stale) {
+            (_, Some(why)) => self.part.degraded(format!("{why}; what was read before is used until it can be")),
+            (Some(host), None) => self.part.degraded(format!("{host} does not answer; the other hosts take its share")),
+            (None, None) => self.part.ok(),
         }
     }
 }
@@ -366,28 +387,12 @@ fn slice(bytes: &[u8], range: Range<u32>) -> Option<&[u8]> {
     bytes.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)
 }
 
-/// The header that the credentials make, read from their files now; blanks and line feeds around them are not part of them.
-fn authorization(spec: &ElasticsearchSpec) -> Result<Option<HeaderValue>, String> {
-    use base64::Engine;
-    let read = |what: &str, path: &std::path::Path| -> Result<String, String> {
-        let text = std::fs::read_to_string(path).map_err(|error| format!("{what}={} cannot be read: {}", path.display(), error.kind()))?;
-        let text = text.trim();
-        if text.is_empty() { Err(format!("{what}={} is empty", path.display())) } else { Ok(text.to_owned()) }
-    };
-    let value = if let Some(path) = &spec.api_key_file {
-        format!("ApiKey {}", read("api_key_file", path)?)
-    } else if let Some(user) = &spec.user {
-        let password = match (&spec.password_file, &spec.password) {
-            (Some(path), _) => read("password_file", path)?,
-            (None, Some(password)) => password.reveal().to_owned(),
-            (None, None) => return Ok(None),
-        };
-        format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")))
-    } else {
-        return Ok(None);
-    };
-    let mut header =
-        HeaderValue::from_str(&value).map_err(|_| "the API key has a line feed or another sign in it that no key has".to_owned())?;
-    header.set_sensitive(true);
-    Ok(Some(header))
+/// Reads the files of secrets and certificates, and makes the transports anew with them; when one of them cannot be read, all stays as it was.
+fn load(spec: &ElasticsearchSpec, state: &mut State) -> Result<(), String> {
+    let (hosts, authorization) = off_the_workers(|| {
+        let read = secrets::read(spec)?;
+        Hosts::open(spec, read.authorities.as_deref()).map(|hosts| (hosts, read.authorization))
+    })?;
+    (state.hosts, state.authorization, state.opened) = (hosts, authorization, true);
+    Ok(())
 }

@@ -40,11 +40,14 @@ struct Output {
     generation: u64,
     /// When its first record was written.
     born: SystemTime,
+    /// What the cursor had acknowledged when the route was opened.
+    acknowledged: Option<Checkpoint>,
+    /// The file has been taken back to that; before, nothing is written and the cursor keeps what it has.
     restored: bool,
 }
 
 /// What the cursor keeps.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Checkpoint {
     file: PathBuf,
     generation: u64,
@@ -52,31 +55,33 @@ struct Checkpoint {
 }
 
 impl FileSink {
-    pub(super) fn open(name: Option<&str>, spec: &FileSpec, part: Part, metrics: RouteMetrics) -> Result<Self, String> {
+    /// What cannot be written now degrades the part; each delivery tries again.
+    pub(super) fn open(name: Option<&str>, spec: &FileSpec, part: Part, metrics: RouteMetrics) -> Self {
         let stem = super::file_stem(name.unwrap_or("skep"));
-        let output = Output { spec: spec.clone(), stem, file: None, length: 0, generation: 1, born: SystemTime::now(), restored: false };
-        fs::create_dir_all(&spec.directory).and_then(|()| output.open_live()).map_err(|error| {
-            format!(
-                "file://{} cannot be written ({}); a directory that this user may write to would do",
-                spec.directory.display(),
-                error.kind()
-            )
-        })?;
-        Ok(Self { part, metrics, output: Arc::new(Mutex::new(output)) })
+        let (spec, born) = (spec.clone(), SystemTime::now());
+        let output = Output { spec, stem, file: None, length: 0, generation: 1, born, acknowledged: None, restored: false };
+        if let Err(error) = reopen_at(&output.spec.directory, &output.live()) {
+            part.degraded(unwritable(&output.spec, &error));
+        }
+        Self { part, metrics, output: Arc::new(Mutex::new(output)) }
     }
 
-    pub(super) fn checkpoint(&self) -> serde_json::Value {
+    pub(super) fn checkpoint(&self) -> Option<serde_json::Value> {
         let output = self.lock();
-        let checkpoint = Checkpoint { file: output.live(), generation: output.generation, length: output.length };
-        serde_json::to_value(checkpoint).unwrap_or_default()
+        let checkpoint = if output.restored {
+            Some(Checkpoint { file: output.live(), generation: output.generation, length: output.length })
+        } else {
+            output.acknowledged.clone()
+        };
+        checkpoint.and_then(|of| serde_json::to_value(of).ok())
     }
 
-    pub(super) fn restore(&self, checkpoint: Option<&serde_json::Value>) -> Result<(), String> {
-        let checkpoint = checkpoint.and_then(|value| Checkpoint::deserialize(value).ok());
+    pub(super) fn restore(&self, checkpoint: Option<&serde_json::Value>) {
         let mut output = self.lock();
-        output
-            .restore(checkpoint)
-            .map_err(|error| format!("{} cannot be taken back to what is acknowledged: {error}", output.live().display()))
+        output.acknowledged = checkpoint.and_then(|value| Checkpoint::deserialize(value).ok());
+        if let Err(error) = output.restore() {
+            self.part.degraded(unwritable(&output.spec, &error));
+        }
     }
 
     pub(super) async fn deliver(&self, batch: &Batch, stop: &CancellationToken) -> Delivery {
@@ -95,7 +100,7 @@ impl FileSink {
                     self.part.ok();
                     return Delivery::Done { taken, duplicates: 0, refused: 0 };
                 }
-                Err(error) => self.part.degraded(format!("the file cannot be written ({}); records wait in their log files", error.kind())),
+                Err(error) => self.part.degraded(unwritable(&self.lock().spec, &error)),
             }
             self.metrics.retried("write", taken);
             if stop.run_until_cancelled(tokio::time::sleep(Pace::PROMPT.delay(attempt, retry::random()))).await.is_none() {
@@ -119,16 +124,12 @@ impl Output {
         self.spec.directory.join(format!("{}.{generation}.ndjson", self.stem))
     }
 
-    fn open_live(&self) -> io::Result<()> {
-        OpenOptions::new().create(true).append(true).open(self.live()).map(drop)
-    }
-
-    /// Takes the file back to the checkpoint. Without one, to its last whole line.
-    fn restore(&mut self, checkpoint: Option<Checkpoint>) -> io::Result<()> {
-        self.generation = self.generations()?.last().copied().unwrap_or(0) + 1;
+    /// Takes the file back to what is acknowledged. Where nothing is, to its last whole line.
+    fn restore(&mut self) -> io::Result<()> {
         let file = self.reopen()?;
+        self.generation = self.generations()?.last().copied().unwrap_or(0) + 1;
         let found = file.metadata()?.len();
-        let length = match checkpoint.filter(|of| of.file == self.live()) {
+        let length = match self.acknowledged.clone().filter(|of| of.file == self.live()) {
             Some(of) if of.generation < self.generation => {
                 // The acknowledged file was full and has its number; nothing of the new one is acknowledged.
                 0
@@ -156,7 +157,7 @@ impl Output {
     /// Appends whole lines and syncs them. After a fault the file is as it was before.
     fn append(&mut self, text: &[u8]) -> io::Result<()> {
         if !self.restored {
-            self.restore(None)?;
+            self.restore()?;
         }
         self.look()?;
         let too_long = self.length.saturating_add(text.len() as u64) > self.spec.max_bytes;
@@ -250,15 +251,24 @@ impl Output {
 
 /// The documents of a batch, one a line.
 pub(super) fn documents(batch: &Batch) -> Bytes {
-    let mut text = Vec::with_capacity(batch.bytes().len());
+    let mut text = Vec::with_capacity(batch.bytes_len());
     for span in batch.records() {
-        let range = usize::try_from(span.document).unwrap_or(usize::MAX)..usize::try_from(span.end).unwrap_or(usize::MAX);
-        text.extend_from_slice(batch.bytes().get(range).unwrap_or_default());
+        text.extend_from_slice(batch.document(span));
     }
     Bytes::from(text)
 }
 
+/// Why records wait.
+fn unwritable(spec: &FileSpec, error: &io::Error) -> String {
+    let directory = spec.directory.display();
+    format!(
+        "file://{directory} cannot be written ({}); records wait in their log files. A directory that this user may write to would do",
+        error.kind()
+    )
+}
+
 fn reopen_at(directory: &Path, path: &Path) -> io::Result<File> {
+    fs::create_dir_all(directory)?;
     let file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
     File::open(directory)?.sync_all()?;
     Ok(file)
@@ -302,7 +312,7 @@ mod tests {
     }
 
     fn open(spec: &FileSpec, parts: &Parts) -> FileSink {
-        FileSink::open(None, spec, parts.part("route:f"), Metrics::new().unwrap().route("f")).unwrap()
+        FileSink::open(None, spec, parts.part("route:f"), Metrics::new().unwrap().route("f"))
     }
 
     fn batch(numbers: std::ops::Range<u32>) -> Batch {
@@ -335,13 +345,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let spec = spec(directory.path());
         let sink = open(&spec, &Parts::default());
-        sink.restore(None).unwrap();
+        sink.restore(None);
         deliver(&sink, 0..5).await;
-        let cursor = sink.checkpoint();
+        let cursor = sink.checkpoint().unwrap();
         deliver(&sink, 5..8).await; // and dies before the cursor is written, in the middle of another record
         OpenOptions::new().append(true).open(spec.directory.join("skep.ndjson")).unwrap().write_all(b"{\"n\":9").unwrap();
         let sink = open(&spec, &Parts::default());
-        sink.restore(Some(&cursor)).unwrap();
+        sink.restore(Some(&cursor));
         deliver(&sink, 5..8).await;
         assert_eq!(all(directory.path()), (0..8).collect::<Vec<_>>());
     }
@@ -351,13 +361,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let spec = spec(directory.path());
         let sink = open(&spec, &Parts::default());
-        sink.restore(None).unwrap();
+        sink.restore(None);
         deliver(&sink, 0..10).await;
-        let cursor = sink.checkpoint();
+        let cursor = sink.checkpoint().unwrap();
         deliver(&sink, 10..20).await;
         assert!(fs::metadata(spec.directory.join("skep.1.ndjson")).is_ok(), "it was rotated");
         let sink = open(&spec, &Parts::default());
-        sink.restore(Some(&cursor)).unwrap();
+        sink.restore(Some(&cursor));
         deliver(&sink, 10..20).await;
         assert_eq!(all(directory.path()), (0..20).collect::<Vec<_>>());
     }
@@ -371,11 +381,11 @@ mod tests {
             deliver(&sink, start * 10..start * 10 + 10).await;
         }
         assert_eq!(all(directory.path()), (20..50).collect::<Vec<_>>());
-        assert_eq!(sink.checkpoint()["generation"], 5);
+        assert_eq!(sink.checkpoint().unwrap()["generation"], 5);
         let old = FileSpec { max_age: Some(Duration::ZERO), max_bytes: 1 << 20, ..spec };
         let sink = open(&old, &Parts::default());
         deliver(&sink, 50..51).await;
-        assert_eq!(sink.checkpoint()["generation"], 6);
+        assert_eq!(sink.checkpoint().unwrap()["generation"], 6);
     }
 
     #[tokio::test]
@@ -384,7 +394,7 @@ mod tests {
         let spec = spec(directory.path());
         let sink = open(&spec, &Parts::default());
         fs::write(spec.directory.join("skep.ndjson"), format!("{{\"n\":0}}\n{}", "x".repeat(200_000))).unwrap();
-        sink.restore(None).unwrap();
+        sink.restore(None);
         deliver(&sink, 1..2).await;
         assert_eq!(all(directory.path()), [0, 1]);
     }
@@ -401,9 +411,9 @@ mod tests {
         File::options().write(true).open(spec.directory.join("skep.ndjson")).unwrap().set_len(0).unwrap();
         deliver(&sink, 4..5).await;
         assert_eq!(all(directory.path()), [0, 1, 4]);
-        let cursor = sink.checkpoint();
+        let cursor = sink.checkpoint().unwrap();
         let sink = open(&spec, &Parts::default());
-        sink.restore(Some(&cursor)).unwrap();
+        sink.restore(Some(&cursor));
         deliver(&sink, 5..6).await;
         assert_eq!(all(directory.path()), [0, 1, 4, 5]);
     }
@@ -435,12 +445,35 @@ mod tests {
         assert_eq!(sink.deliver(&batch(3..4), &stop).await, Delivery::Interrupted);
     }
 
-    #[test]
-    fn a_directory_that_cannot_be_made_is_refused() {
+    /// A mount that comes later than the agent: nothing ends, nothing is lost, and what was acknowledged is still what the file is taken back to.
+    #[tokio::test]
+    async fn a_directory_that_comes_later_is_waited_for() {
         let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("out"), "").unwrap();
+        let spec = spec(directory.path());
+        let sink = open(&spec, &Parts::default());
+        sink.restore(None);
+        deliver(&sink, 0..3).await;
+        let cursor = sink.checkpoint().unwrap();
+        deliver(&sink, 3..6).await;
+        let away = directory.path().join("away");
+        fs::rename(&spec.directory, &away).unwrap();
+        fs::write(&spec.directory, "a file where the directory should be").unwrap();
+
         let parts = Parts::default();
-        let error = FileSink::open(None, &spec(directory.path()), parts.part("x"), Metrics::new().unwrap().route("f")).unwrap_err();
-        assert!(error.contains("cannot be written"), "{error}");
+        let sink = open(&spec, &parts);
+        assert!(matches!(&*parts.all(), [(_, State::Degraded(why))] if why.contains("cannot be written")));
+        sink.restore(Some(&cursor));
+        assert_eq!(sink.checkpoint(), Some(cursor), "a cursor that is saved meanwhile keeps what it had");
+        let (records, stop) = (batch(3..5), CancellationToken::new());
+        let (delivery, ()) = tokio::join!(sink.deliver(&records, &stop), async {
+            while sink.metrics.request_duration.get_sample_count() == 0 {
+                tokio::task::yield_now().await;
+            }
+            fs::remove_file(&spec.directory).unwrap();
+            fs::rename(&away, &spec.directory).unwrap();
+        });
+        assert_eq!(delivery, Delivery::Done { taken: 2, duplicates: 0, refused: 0 });
+        assert_eq!(all(directory.path()), [0, 1, 2, 3, 4]);
+        assert!(matches!(&*parts.all(), [(_, State::Ok)]));
     }
 }

@@ -9,6 +9,7 @@ mod elasticsearch;
 mod file;
 mod hosts;
 mod retry;
+mod secrets;
 mod stdout;
 mod template;
 #[cfg(test)]
@@ -56,8 +57,9 @@ impl Sink {
     /// Opens the sink of `spec`. It tells of itself as the part `route:<name>`.
     ///
     /// # Errors
-    /// A sentence, when the route cannot work as it is configured: a file of secrets that cannot be read, a directory that cannot be made. Never because
-    /// a server is away.
+    /// A sentence, for what can never work: a host that cannot be part of a URL, a standard output that is closed. Never for what may come back: a server
+    /// that is away, a file of secrets that is not there yet, a directory that cannot be written now. Those degrade the part, and are tried again by
+    /// [`Sink::deliver`].
     pub fn open(spec: &RouteSpec, parts: &Parts, metrics: RouteMetrics, dead_letter: DeadLetter) -> Result<Self, String> {
         let part = parts.part(&format!("route:{}", spec.name()));
         let name = spec.given_name.as_deref();
@@ -65,7 +67,7 @@ impl Sink {
             Adapter::Elasticsearch(of) => {
                 ElasticsearchSink::open(of, part, metrics, dead_letter).map(|sink| Self::Elasticsearch(Box::new(sink)))
             }
-            Adapter::File(of) => FileSink::open(name, of, part, metrics).map(Self::File),
+            Adapter::File(of) => Ok(Self::File(FileSink::open(name, of, part, metrics))),
             Adapter::Stdout => StdoutSink::open(part, metrics).map(Self::Stdout),
         }
     }
@@ -94,21 +96,21 @@ impl Sink {
     #[must_use]
     pub fn checkpoint(&self) -> Option<serde_json::Value> {
         match self {
-            Self::File(sink) => Some(sink.checkpoint()),
+            Self::File(sink) => sink.checkpoint(),
             Self::Elasticsearch(_) | Self::Stdout(_) => None,
         }
     }
 
     /// Takes the sink back to what the cursor has acknowledged: `file://` is cut there, so that a death between writing and the cursor repeats nothing.
-    /// Once, before the first batch.
+    /// Once, before the first batch. What cannot be cut now degrades the part, and is cut before the first batch is written.
     ///
     /// # Errors
-    /// A sentence, when the file cannot be cut.
+    /// A sentence, for what can never work; no sink has such a thing.
     pub fn restore(&self, checkpoint: Option<&serde_json::Value>) -> Result<(), String> {
-        match self {
-            Self::File(sink) => sink.restore(checkpoint),
-            Self::Elasticsearch(_) | Self::Stdout(_) => Ok(()),
+        if let Self::File(sink) = self {
+            sink.restore(checkpoint);
         }
+        Ok(())
     }
 
     /// Rereads files of secrets and certificates before the next request.
@@ -117,6 +119,12 @@ impl Sink {
             sink.reload();
         }
     }
+}
+
+/// Does what takes a processor or a disk some time, and lets the runtime's other tasks go on meanwhile, where it has other threads for them.
+fn off_the_workers<T>(work: impl FnOnce() -> T) -> T {
+    let of_many = tokio::runtime::Handle::try_current().is_ok_and(|of| of.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread);
+    if of_many { tokio::task::block_in_place(work) } else { work() }
 }
 
 /// The name of a route as the name of a file: signs that are not safe in one become `_`, and then a hash keeps two such names apart.

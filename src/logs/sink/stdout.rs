@@ -25,7 +25,7 @@ pub struct StdoutSink {
 
 impl StdoutSink {
     pub(super) fn open(part: Part, metrics: RouteMetrics) -> Result<Self, String> {
-        let output = io::stdout().as_fd().try_clone_to_owned().map_err(|error| format!("stdout: is closed ({})", error.kind()))?;
+        let output = io::stdout().as_fd().try_clone_to_owned().map_err(|error| format!("standard output is closed ({})", error.kind()))?;
         Ok(Self { output: Arc::new(File::from(output)), part, metrics })
     }
 

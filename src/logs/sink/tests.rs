@@ -384,9 +384,65 @@ async fn credentials_are_read_again_when_they_are_refused() {
     let setting = open(&format!("elasticsearch://u:p%3Aw@{address}"));
     assert_eq!(setting.deliver(3..6).await, (3, 0, 0));
     std::fs::write(&key, "two\nlines").unwrap();
-    let error = reopen(&format!("elasticsearch://a?api_key_file={}", key.display()), &setting.parts, &setting.metrics, directory.path())
-        .unwrap_err();
-    assert!(error.contains("line feed") && !error.contains("two"), "{error}");
+    let setting = open(&format!("elasticsearch://a?api_key_file={}", key.display()));
+    let why = setting.degraded().unwrap();
+    assert!(why.contains("line feed") && !why.contains("two"), "{why}");
+}
+
+/// A secret or a mount that comes later than the agent ends nothing, and is waited for.
+#[tokio::test]
+async fn files_of_secrets_may_come_later() {
+    let (address, shared) = start().await;
+    shared.lock().unwrap().credentials = Some("ApiKey right");
+    let directory = tempfile::tempdir().unwrap();
+    let key = directory.path().join("key");
+    let setting = open(&format!("elasticsearch://{address}?api_key_file={}", key.display()));
+    assert!(setting.degraded().unwrap().contains("api_key_file="), "it is told before there is a record");
+    let (delivery, ()) = tokio::join!(setting.deliver(0..3), async {
+        setting.degrades("records wait in their log files").await;
+        std::fs::write(&key, "right").unwrap();
+    });
+    assert_eq!((delivery, setting.degraded()), ((3, 0, 0), None));
+    assert_eq!(setting.retries("file"), 3);
+    assert_eq!(shared.lock().unwrap().authorizations.iter().flatten().count(), 2, "nothing was sent without credentials");
+
+    let (ca, stop) = (directory.path().join("ca"), CancellationToken::new());
+    let setting = open(&format!("elasticsearch+https://{address}?timeout=1s&ca_file={}", ca.display()));
+    let records = batch(0..1);
+    let (delivery, ()) = tokio::join!(setting.sink.deliver(&records, &stop), async {
+        setting.degrades("ca_file=").await;
+        std::fs::write(&ca, "no certificate").unwrap();
+        setting.degrades("no certificate").await;
+        stop.cancel();
+    });
+    assert_eq!(delivery, Delivery::Interrupted);
+}
+
+#[tokio::test]
+async fn credentials_that_cannot_be_read_again_stay_and_are_told() {
+    let (address, shared) = start().await;
+    shared.lock().unwrap().credentials = Some("ApiKey right");
+    let directory = tempfile::tempdir().unwrap();
+    let key = directory.path().join("key");
+    std::fs::write(&key, "right").unwrap();
+    let setting = open(&format!("elasticsearch://{address}?api_key_file={}", key.display()));
+    assert_eq!(setting.deliver(0..3).await, (3, 0, 0));
+    std::fs::remove_file(&key).unwrap();
+    setting.sink.reload();
+    assert_eq!(setting.deliver(3..6).await, (3, 0, 0));
+    assert!(setting.degraded().unwrap().contains("what was read before is used"));
+    std::fs::write(&key, "right").unwrap();
+    assert_eq!(setting.deliver(6..9).await, (3, 0, 0));
+    assert_eq!(setting.degraded(), None, "it was read again without being asked");
+    // The sink refuses them meanwhile: both are told, and the new ones are taken when they are there.
+    std::fs::remove_file(&key).unwrap();
+    shared.lock().unwrap().credentials = Some("ApiKey newer");
+    let (delivery, ()) = tokio::join!(setting.deliver(9..12), async {
+        setting.degrades("cannot be read").await;
+        assert!(setting.degraded().unwrap().contains("401"));
+        std::fs::write(&key, "newer").unwrap();
+    });
+    assert_eq!((delivery, setting.degraded()), ((3, 0, 0), None));
 }
 
 #[tokio::test]
