@@ -494,3 +494,17 @@ fn a_file_whose_first_time_is_a_little_earlier_is_read_when_the_one_before_is_go
     place.until_shipped(expected);
     agent.kill();
 }
+
+#[test]
+fn a_line_longer_than_several_files_that_all_begin_alike_is_read_through() {
+    let place = Place::new();
+    let mut writer = Writer::create(&place.containers, 1, "long", 64 << 10, 20);
+    let agent = place.start(&[&place.file_route()]);
+    writer.line("stdout", "before");
+    writer.line("stdout", &"x".repeat(1_000_000));
+    writer.line("stdout", "behind");
+    until("shipping", || place.messages().len() >= 3);
+    let lengths: Vec<usize> = place.messages().iter().map(String::len).collect();
+    assert_eq!(lengths, [6, 6, 256 << 10]);
+    assert_eq!(agent.stop(), Some(0));
+}
