@@ -18,6 +18,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use engine::Writer;
@@ -502,4 +503,73 @@ fn a_file_whose_first_time_is_a_little_earlier_is_read_when_the_one_before_is_go
     let agent = place.start(&[&place.file_route()]);
     place.until_shipped(expected);
     agent.kill();
+}
+
+#[test]
+fn a_line_longer_than_several_files_that_all_begin_alike_is_read_through() {
+    let place = Place::new();
+    let mut writer = Writer::create(&place.containers, 1, "long", 64 << 10, 20);
+    let agent = place.start(&[&place.file_route()]);
+    writer.line("stdout", "before");
+    writer.line("stdout", &"x".repeat(1_000_000));
+    writer.line("stdout", "behind");
+    until("shipping", || place.messages().len() >= 3);
+    let lengths: Vec<usize> = place.messages().iter().map(String::len).collect();
+    assert_eq!(lengths, [6, 6, 256 << 10]);
+    assert_eq!(agent.stop(), Some(0));
+}
+
+/// Plays a sink that takes everything and is slow about it. Gives its address.
+fn slow_sink(pause: Duration) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let serve = move |stream: TcpStream| -> std::io::Result<()> {
+        let mut reader = BufReader::new(stream.try_clone()?);
+        loop {
+            let (mut length, mut line) = (0, String::new());
+            while reader.read_line(&mut line)? > 2 {
+                let header = line.to_ascii_lowercase();
+                length = header.strip_prefix("content-length:").map_or(length, |value| value.trim().parse().unwrap());
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body)?;
+            std::thread::sleep(pause);
+            let records = body.iter().filter(|byte| **byte == b'\n').count() / 2;
+            let items = vec![r#"{"create":{"status":201}}"#; records].join(",");
+            let answer = format!(r#"{{"errors":false,"items":[{items}]}}"#);
+            write!(&stream, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{answer}", answer.len())?;
+        }
+    };
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            std::thread::spawn(move || drop(serve(stream.unwrap())));
+        }
+    });
+    address
+}
+
+#[test]
+fn a_writer_that_never_pauses_does_not_keep_a_stopping_agent() {
+    let place = Place::new();
+    let sink = slow_sink(Duration::from_millis(200));
+    let route = format!("elasticsearch://{sink}?gzip=false&manage_template=false&flush=50ms");
+    let agent = place.start(&["--shutdown.timeout=100s", &route]);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut writer = Writer::create(&place.containers, 1, "busy", 8 << 20, 2);
+            while !is_over.load(Ordering::Relaxed) {
+                writer.line("stdout", "again");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        until("shipping", || own(&agent, "skep_log_records_acknowledged_total") > 100.0);
+        let begun = Instant::now();
+        let code = agent.stop();
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(code, Some(0));
+        // Far from the hundred seconds that it may take, and far from the few that it needs.
+        assert!(begun.elapsed() < Duration::from_secs(50));
+    });
 }

@@ -25,6 +25,8 @@ use super::tail::{Begin, Buffers, Encoder, Progress, Tail};
 use crate::config::RouteSpec;
 use crate::telemetry::{Part, Parts, RouteMetrics};
 
+/// How long a stopping agent goes on reading.
+const LAST_READS: Duration = Duration::from_secs(1);
 /// How often lag is measured when nothing else happens.
 const PULSE: Duration = Duration::from_secs(1);
 /// How often what is not acknowledged is added up over all files.
@@ -76,6 +78,8 @@ pub struct Route {
     state_part: Part,
     cursor: Cursor,
     cursor_file: Option<CursorFile>,
+    /// The cursor on the disk is older than the one in memory.
+    is_unsaved: bool,
     /// Whether the cursor was there: then a container that it does not know is newer than it.
     has_history: bool,
     /// Whether all containers of the start have been met: then one that is met is new.
@@ -146,6 +150,7 @@ impl Route {
             state_part,
             cursor,
             cursor_file,
+            is_unsaved: false,
             has_history,
             has_begun: false,
             tails: BTreeMap::new(),
@@ -173,13 +178,13 @@ impl Route {
                 break;
             }
             self.meet_containers();
-            let progressed = self.fill();
+            // A writer that never pauses must not keep the agent: after the first second only what is underway counts.
+            let reads = stopping.is_none_or(|since| since.elapsed() <= LAST_READS);
+            let progressed = reads && self.fill();
             self.launch(stopping.is_some());
             self.measure();
             if let Some(since) = stopping {
-                // A writer that never pauses must not keep the agent: after the first second only what is underway counts.
-                let drained = self.flight.is_none() && self.filling.is_empty() && (!progressed || since.elapsed() > Duration::from_secs(1));
-                if drained {
+                if self.flight.is_none() && self.filling.is_empty() && !progressed {
                     break;
                 }
                 if since.elapsed() >= grace() {
@@ -193,7 +198,10 @@ impl Route {
                 self.table.wait(self.options.consumer, self.pause(stopping.is_some()));
             }
         }
-        self.settle(Vec::new());
+        // The output's length is not asked for: a write that was given up may still come to its end, and nothing of it is acknowledged.
+        if self.is_unsaved {
+            self.save();
+        }
     }
 
     /// How long to sleep when there is nothing to read.
@@ -243,23 +251,28 @@ impl Route {
             return;
         }
         self.cursor.sink = sink;
-        if let Some(file) = &mut self.cursor_file {
-            match file.save(&self.name, &self.cursor) {
-                Ok(()) => {
-                    self.has_history = true;
-                    self.state_part.ok();
-                }
-                Err(error) => {
-                    self.metrics.cursor_errors.inc();
-                    self.state_part.degraded(format!(
-                        "cursors cannot be saved: {error}; logs are still shipped, and a restart sends again what was acknowledged since"
-                    ));
-                }
-            }
-        }
+        self.save();
         for (id, position) in positions {
             if let Some(tail) = self.tails.get(&id) {
                 tail.acknowledge(self.options.consumer, &position);
+            }
+        }
+    }
+
+    fn save(&mut self) {
+        let Some(file) = &mut self.cursor_file else { return };
+        match file.save(&self.name, &self.cursor) {
+            Ok(()) => {
+                self.has_history = true;
+                self.is_unsaved = false;
+                self.state_part.ok();
+            }
+            Err(error) => {
+                self.is_unsaved = true;
+                self.metrics.cursor_errors.inc();
+                self.state_part.degraded(format!(
+                    "cursors cannot be saved: {error}; logs are still shipped, and a restart sends again what was acknowledged since"
+                ));
             }
         }
     }

@@ -15,6 +15,9 @@ use crate::logs::{ContainerId, Fingerprint};
 /// How often a directory is looked at anew because its names moved meanwhile. The engine needs a full file between two rotations, so two looks mostly do.
 const ATTEMPTS: u32 = 64;
 
+/// How many files that begin alike are told apart.
+const MOST_ALIKE: u64 = 1 << 20;
+
 /// The files of a container, oldest first: what is gone from the disk and still kept (or lies in the spool), then what is on the disk.
 #[derive(Debug, Default)]
 pub(super) struct Chain {
@@ -36,6 +39,8 @@ pub(super) struct Tracked {
     pub(super) kept: Kept,
     /// The disk has less of it than the spool, or somebody gave it up: it is not part of the chain.
     pub(super) is_hidden: bool,
+    /// Its fingerprint is no other file's.
+    is_apart: bool,
 }
 
 /// What is known of a file's content.
@@ -300,7 +305,7 @@ impl Chain {
 
     /// Takes in a file of the spool, behind those that are there already.
     pub(super) fn push_spooled(&mut self, log: Arc<LogFile>, kept: Kept) {
-        self.files.push(Tracked { identity: None, number: None, content: Content::Known(log), kept, is_hidden: false });
+        self.files.push(Tracked { identity: None, number: None, content: Content::Known(log), kept, is_hidden: false, is_apart: true });
     }
 
     /// Says of each file whether it is final, and gives fingerprints to those whose first line is complete now. Returns how many could not be read.
@@ -318,9 +323,36 @@ impl Chain {
             };
             failed += usize::from(file.settle(is_final).is_err());
         }
+        self.tell_apart();
         // What was never more than an empty file leaves nothing.
         self.files.retain(|file| !(file.number.is_none() && matches!(&file.content, Content::Nameless(file, _) if is_empty(file))));
         failed
+    }
+
+    /// Gives another fingerprint to a file that begins as one does that is on the disk at the same time: a line that is longer than a file, and the same all
+    /// through, makes files that begin with the very same entry. After a restart they are counted anew; then it is that one line which may be cut otherwise.
+    fn tell_apart(&mut self) {
+        for at in 0..self.files.len() {
+            let Some(log) = self.files.get(at).filter(|file| !file.is_apart).and_then(Tracked::log) else { continue };
+            let own = log.fingerprint();
+            let alike = self.files.iter().filter(|other| other.is_apart).filter_map(|other| {
+                let fingerprint = other.log()?.fingerprint();
+                let distance = fingerprint.hash.wrapping_sub(own.hash);
+                (fingerprint.first_time == own.first_time && distance < MOST_ALIKE).then_some((distance, other.number.is_some()))
+            });
+            // One that is gone and begins alike is the same file: somebody put a copy in its place.
+            let (last, is_beside) =
+                alike.fold((0, false), |(last, is_beside), (distance, is_there)| (last.max(distance), is_beside | is_there));
+            let name = is_beside.then(|| Fingerprint { hash: own.hash.wrapping_add(last + 1), ..own });
+            if let Some(file) = self.files.get_mut(at) {
+                file.is_apart = true;
+                if let (Some(name), Content::Known(log)) = (name, &mut file.content)
+                    && let Ok(other) = log.named(name)
+                {
+                    *log = Arc::new(other);
+                }
+            }
+        }
     }
 
     /// Of two files with one fingerprint, one of them on the disk and one not (a copy in the spool, or the file before somebody put a copy in its place),
@@ -395,7 +427,7 @@ impl Chain {
 impl Tracked {
     fn on_disk(file: File, identity: (u64, u64)) -> Self {
         let content = Content::Nameless(file, FirstLine::new());
-        Self { identity: Some(identity), number: None, content, kept: Kept::No, is_hidden: false }
+        Self { identity: Some(identity), number: None, content, kept: Kept::No, is_hidden: false, is_apart: false }
     }
 
     /// The file, once it has a fingerprint.

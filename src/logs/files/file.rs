@@ -33,6 +33,14 @@ impl LogFile {
         Self { file, fingerprint, base, is_final: AtomicBool::new(is_final) }
     }
 
+    /// The same file by another fingerprint.
+    ///
+    /// # Errors
+    /// When the kernel gives no descriptor.
+    pub(super) fn named(&self, fingerprint: Fingerprint) -> io::Result<Self> {
+        Ok(Self::new(self.file.try_clone()?, fingerprint, self.base, self.is_final()))
+    }
+
     /// What the file is recognised by.
     #[must_use]
     pub const fn fingerprint(&self) -> Fingerprint {

@@ -92,7 +92,9 @@ impl FileSink {
             let (output, of) = (Arc::clone(&self.output), text.clone());
             let started = std::time::Instant::now();
             let write = move || output.lock().unwrap_or_else(PoisonError::into_inner).append(&of);
-            let written = tokio::task::spawn_blocking(write).await.unwrap_or_else(|fault| Err(io::Error::other(fault)));
+            // A disk that hangs must not keep an agent that stops. What it writes after all is cut off at the next start.
+            let Some(written) = stop.run_until_cancelled(tokio::task::spawn_blocking(write)).await else { return Delivery::Interrupted };
+            let written = written.unwrap_or_else(|fault| Err(io::Error::other(fault)));
             self.metrics.request_duration.observe(started.elapsed().as_secs_f64());
             self.metrics.sink_up.set(i64::from(written.is_ok()));
             match written {
@@ -443,6 +445,20 @@ mod tests {
         let stop = CancellationToken::new();
         stop.cancel();
         assert_eq!(sink.deliver(&batch(3..4), &stop).await, Delivery::Interrupted);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_disk_that_hangs_does_not_keep_who_stops() {
+        let directory = tempfile::tempdir().unwrap();
+        let sink = open(&spec(directory.path()), &Parts::default());
+        let hanging = sink.lock();
+        let stop = CancellationToken::new();
+        stop.cancel();
+        assert_eq!(
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(sink.deliver(&batch(0..1), &stop))),
+            Delivery::Interrupted
+        );
+        drop(hanging);
     }
 
     /// A mount that comes later than the agent: nothing ends, nothing is lost, and what was acknowledged is still what the file is taken back to.
