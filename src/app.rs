@@ -119,6 +119,7 @@ pub async fn run(config: Config, reread: &(dyn Fn() -> Result<Config, Fault> + S
     let stop = CancellationToken::new();
     let labelling = Labelling::new(config.settings.one("containers.label")).map_err(|error| Fault(format!("containers.label: {error}")))?;
     let (inventory_task, inventory) = InventoryTask::new(config.docker.host.clone(), labelling, &parts, metrics.clone());
+    let inventory_task = inventory_task.expecting_node(node.id.clone());
     let root = Arc::new(config.root.clone());
     let mut all = collectors(&config, &node)?;
     all.push(("containers", Group::Containers, Box::new(ContainersCollector::new(inventory.clone(), ContainersOptions::default()))));

@@ -164,13 +164,13 @@ async fn logs(config: &Config, surroundings: &Surroundings, report: &mut Report)
             Err(error) => report.add(
                 "log files",
                 Verdict::Failed,
-                format!("{}: {error}; mount the host's / at /host/root, or tell it by --docker.containers-dir", directory.display()),
+                format!("{}: {error}; mount the host's / at /host/root, or set --docker.containers-dir", directory.display()),
             ),
         },
         None => report.add(
             "log files",
             Verdict::Failed,
-            "no engine answers and its data is not at the usual place; --docker.containers-dir tells it",
+            "no engine answers and its data is not at the usual place; set --docker.containers-dir",
         ),
     }
     let state = &config.logs.state_dir;
@@ -180,7 +180,9 @@ async fn logs(config: &Config, surroundings: &Surroundings, report: &mut Report)
     });
     match written {
         Ok(()) => report.add("state directory", Verdict::Ok, state.display().to_string()),
-        Err(error) => report.add("state directory", Verdict::Failed, format!("{}: {error}; --state-dir names another", state.display())),
+        Err(error) => {
+            report.add("state directory", Verdict::Failed, format!("{}: {error}; set --state-dir to another directory", state.display()))
+        }
     }
     for route in &config.logs.routes {
         let (state, detail) = probe(route).await;

@@ -21,12 +21,11 @@ pub struct Probe {
 pub fn probe(root: &Arc<Root>, in_container: bool) -> Vec<Probe> {
     let mut reader = Reader::new(Arc::clone(root));
     let procfs = match reader.proc("stat") {
-        Ok(_) if in_container && !root.is_mounted() => Err(format!(
-            "{} is the container's own: mount the host's /proc at /host/proc, or tell it by --path.procfs",
-            root.proc.display()
-        )),
+        Ok(_) if in_container && !root.is_mounted() => {
+            Err(format!("{} is the container's own: mount the host's /proc at /host/proc, or set --path.procfs", root.proc.display()))
+        }
         Ok(_) => Ok(root.proc.display().to_string()),
-        Err(error) => Err(format!("{error}; mount the host's /proc at /host/proc, or tell it by --path.procfs")),
+        Err(error) => Err(format!("{error}; mount the host's /proc at /host/proc, or set --path.procfs")),
     };
     let network = match reader.net("dev") {
         Ok((NetSource::Host, _)) if procfs.is_ok() => Ok("the host's, from 1/net".to_owned()),
@@ -43,16 +42,16 @@ pub fn probe(root: &Arc<Root>, in_container: bool) -> Vec<Probe> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             Err(format!("{}: {error}; SELinux or remapped user namespaces of the engine may forbid it", path.display()))
         }
-        Err(error) => Err(format!("{}: {error}; mount the host's {mount}, or tell it by {flag}", path.join(witness).display())),
+        Err(error) => Err(format!("{}: {error}; mount the host's {mount}, or set {flag}", path.join(witness).display())),
     };
     // A sysfs shows the interfaces of the network namespace that mounted it, so a container's own shows none of the host's.
     let sysfs = if in_container && root.is_own_sys() {
-        Err("/sys is the container's own: mount the host's /sys at /host/sys, or tell it by --path.sysfs".to_owned())
+        Err("/sys is the container's own: mount the host's /sys at /host/sys, or set --path.sysfs".to_owned())
     } else {
         tree(&root.sys, SYS_WITNESS, "/sys at /host/sys", "--path.sysfs")
     };
     let rootfs = if in_container && root.is_own_rootfs() {
-        Err("/ is the container's own: mount the host's / at /host/root, or tell it by --path.rootfs".to_owned())
+        Err("/ is the container's own: mount the host's / at /host/root, or set --path.rootfs".to_owned())
     } else {
         tree(&root.rootfs, ROOTFS_WITNESS, "/ at /host/root", "--path.rootfs")
     };

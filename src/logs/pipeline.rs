@@ -244,8 +244,7 @@ impl Start {
             Ok(file) => file,
             Err(error) => {
                 part.degraded(format!(
-                    "{}: {error}; cursors live as long as the process, and a restart sends again what is still in the log files; --state-dir names another \
-                     directory",
+                    "{}: {error}; cursors live as long as the process, and a restart sends again what is still in the log files; set --state-dir to another directory",
                     directory.display()
                 ));
                 return Some(None);

@@ -70,7 +70,7 @@ fn from_files(config: &Config, host: &mut Reader, in_container: bool) -> (String
     if in_container && config.root.is_own_rootfs() {
         return (
             String::from("unknown"),
-            "nothing: / is the container's own and no engine answers; mount the host's / at /host/root, or --node-name tells it".to_owned(),
+            "nothing: / is the container's own and no engine answers; mount the host's / at /host/root, or set --node-name".to_owned(),
         );
     }
     let named = |bytes: &[u8]| {
@@ -88,7 +88,7 @@ fn from_files(config: &Config, host: &mut Reader, in_container: bool) -> (String
     {
         return (name, "the kernel".to_owned());
     }
-    (String::from("unknown"), format!("nothing: {} cannot be read and no engine answers; --node-name tells it", path.display()))
+    (String::from("unknown"), format!("nothing: {} cannot be read and no engine answers; set --node-name", path.display()))
 }
 
 #[cfg(test)]
@@ -100,6 +100,7 @@ mod tests {
 
     fn named(rootfs: &std::path::Path, in_container: bool) -> (String, String) {
         let mut settings = Settings::default();
+        settings.set("web.listen-address", vec![":7537".to_owned()]);
         settings.set("path.rootfs", vec![rootfs.display().to_string()]);
         let config = Config::of(settings).unwrap();
         let mut reader = Reader::new(Arc::new(config.root.clone()));
