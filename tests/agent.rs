@@ -573,3 +573,34 @@ fn a_writer_that_never_pauses_does_not_keep_a_stopping_agent() {
         assert!(begun.elapsed() < Duration::from_secs(50));
     });
 }
+
+#[test]
+fn a_first_start_ships_what_is_not_older_than_it_was_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (containers, state, output) = (folder.path().join("containers"), folder.path().join("state"), folder.path().join("out"));
+    fs::create_dir_all(&containers).unwrap();
+    let id = "c".repeat(64);
+    let directory = containers.join(&id);
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(
+        directory.join("config.v2.json"),
+        format!("{{\"ID\":\"{id}\",\"Name\":\"/old\",\"State\":{{\"Running\":true}},\"Config\":{{}}}}"),
+    )
+    .unwrap();
+    fs::write(directory.join("hostconfig.json"), "{\"LogConfig\":{\"Type\":\"json-file\",\"Config\":{\"max-file\":\"3\"}}}").unwrap();
+    let entry = |time: &str, text: &str| format!("{{\"log\":\"{text}\\n\",\"stream\":\"stdout\",\"time\":\"{time}\"}}\n");
+    let log = directory.join(format!("{id}-json.log"));
+    // Two files, and within the second an old line before the first that is new enough.
+    fs::write(log.with_extension("log.1"), entry("2001-01-01T00:00:00Z", "oldest")).unwrap();
+    let text = entry("2002-01-01T00:00:00Z", "older") + &entry("2100-01-01T00:00:00.5Z", "new") + &entry("2100-01-01T00:00:01Z", "newer");
+    fs::write(&log, text).unwrap();
+    let agent = Agent::start(&[
+        &format!("--docker.containers-dir={}", containers.display()),
+        &format!("--state-dir={}", state.display()),
+        &format!("file://{}?flush=50ms", output.display()),
+        "--logs.backfill=12h",
+    ]);
+    until("shipping", || shipped(&output).values().map(Vec::len).sum::<usize>() >= 2);
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(shipped(&output).into_values().next().unwrap(), ["new", "newer"]);
+}

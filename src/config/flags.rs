@@ -43,7 +43,12 @@ pub static GENERAL: &[Flag] = &[
         None,
         "Where logs go: adapter://host[:port][,host...][?option=value&...]; repeatable, also as arguments without --route.",
     ),
-    Flag::new("logs.backfill", One("WHAT"), Some("auto"), "What a first start does with lines written before it: all, none or auto."),
+    Flag::new(
+        "logs.backfill",
+        One("WHAT"),
+        Some("auto"),
+        "What a first start does with lines written before it: all, none, a duration (those that are not older), or auto: all when the state directory outlives the container, else none.",
+    ),
     Flag::new("logs.spool-bytes", One("SIZE"), Some("1GiB"), "What may be kept on disk of lines whose file is going."),
     Flag::new("logs.max-record-bytes", One("SIZE"), Some("256KiB"), "A longer record is cut, tagged and counted."),
     Flag::new("logs.inotify", Switch, Some("true"), "Be woken by inotify; off: look at the log files by time."),

@@ -91,6 +91,8 @@ pub enum Backfill {
     All,
     /// Begin with what is written from now on.
     None,
+    /// Ship those that are not older than this.
+    Last(Duration),
     /// All when the state directory outlives the container, else none.
     Auto,
 }
@@ -160,7 +162,10 @@ impl Config {
             "all" => Backfill::All,
             "none" => Backfill::None,
             "auto" => Backfill::Auto,
-            other => return Err(Fault(format!("logs.backfill: '{other}' is not known: all, none and auto are"))),
+            other => match units::duration(other) {
+                Ok(age) => Backfill::Last(age),
+                Err(_) => return Err(Fault(format!("logs.backfill: '{other}' is not known: all, none, auto and a duration like 12h are"))),
+            },
         };
         let mut routes: Vec<RouteSpec> = Vec::new();
         for text in settings.many("route") {

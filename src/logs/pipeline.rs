@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FlockOperation, flock};
 use tokio::runtime::Handle;
@@ -15,6 +15,7 @@ use super::ContainerId;
 use super::files::{FileTable, TableOptions};
 use super::route::{Route, RouteOptions};
 use super::sink::{DeadLetter, Sink};
+use super::tail::Begin;
 use crate::app::Surroundings;
 use crate::config::{Backfill, Config, Fault};
 use crate::docker::inventory::Inventory;
@@ -98,7 +99,7 @@ impl Pipeline {
                 consumer,
                 state: Some(config.logs.state_dir.clone()),
                 state_works: true,
-                backfill,
+                backfill: backfill.clone(),
                 max_record_bytes: config.logs.max_record_bytes,
                 host_name: surroundings.node.name.clone(),
                 host_id: surroundings.node.id.clone(),
@@ -334,11 +335,15 @@ fn usual_containers_dir(config: &Config) -> Option<PathBuf> {
     usual.symlink_metadata().is_ok().then_some(usual)
 }
 
-/// Whether a new route begins with what was written before it.
-fn backfill(config: &Config, in_container: bool, part: &Part) -> bool {
+/// Where a new route begins.
+fn backfill(config: &Config, in_container: bool, part: &Part) -> Begin {
     match config.logs.backfill {
-        Backfill::All => true,
-        Backfill::None => false,
+        Backfill::All => Begin::Oldest,
+        Backfill::None => Begin::Newest,
+        Backfill::Last(age) => {
+            let since = SystemTime::now().checked_sub(age).and_then(|since| since.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+            Begin::Since(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+        }
         Backfill::Auto => {
             let lasts = !in_container || outlives_container(&config.logs.state_dir);
             if !lasts {
@@ -347,7 +352,7 @@ fn backfill(config: &Config, in_container: bool, part: &Part) -> bool {
                     config.logs.state_dir.display()
                 ));
             }
-            lasts
+            if lasts { Begin::Oldest } else { Begin::Newest }
         }
     }
 }

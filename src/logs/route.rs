@@ -46,8 +46,8 @@ pub struct RouteOptions {
     pub state: Option<PathBuf>,
     /// Whether the state directory could be used at the start. If not, a cursor that cannot be read is none: the logs are shipped all the same.
     pub state_works: bool,
-    /// Whether a new route begins with what was written before it.
-    pub backfill: bool,
+    /// Where a new route begins.
+    pub backfill: Begin,
     /// Where a record is cut, in bytes.
     pub max_record_bytes: usize,
     /// The node's name.
@@ -300,8 +300,8 @@ impl Route {
             self.finished.remove(container.id());
             let begin = match self.cursor.containers.get(container.id()) {
                 Some(position) => Begin::At(Box::new(position.clone())),
-                None if self.has_history || self.options.backfill || self.has_begun => Begin::Oldest,
-                None => Begin::Newest,
+                None if self.has_history || self.has_begun => Begin::Oldest,
+                None => self.options.backfill.clone(),
             };
             let tail = Tail::new(Arc::clone(container), begin, &self.options, &self.metrics);
             self.tails.insert(container.id().clone(), tail);

@@ -21,12 +21,14 @@ const LONGEST_ENTRY: usize = 2 << 20;
 const QUANTUM: usize = 1 << 20;
 
 /// Where a tail begins.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Begin {
     /// At what is acknowledged.
     At(Box<Position>),
     /// At the oldest line there is.
     Oldest,
+    /// At the oldest line that is not older than this, in nanoseconds since the epoch.
+    Since(i64),
     /// Behind the newest line there is.
     Newest,
 }
@@ -104,6 +106,8 @@ pub struct Tail {
     replay: Option<Replay>,
     /// The greatest of Docker's times read.
     time: i64,
+    /// Lines before this time are not wanted.
+    not_before: i64,
     /// Whether the position has moved since it was taken.
     moved: bool,
     /// The container's counter of changes when there was nothing more to read.
@@ -131,7 +135,7 @@ impl Tail {
         let enrichment = Enrichment::new(container.id(), &meta, &host.0, host.1.as_deref(), options.labels.as_ref());
         let (assembler, time) = match &begin {
             Begin::At(position) => (Assembler::resume(container.id(), options.max_record_bytes, position.runs.clone()), position.time),
-            Begin::Oldest | Begin::Newest => (Assembler::new(container.id(), options.max_record_bytes), i64::MIN),
+            Begin::Oldest | Begin::Since(_) | Begin::Newest => (Assembler::new(container.id(), options.max_record_bytes), i64::MIN),
         };
         let mut tail = Self {
             container,
@@ -144,6 +148,7 @@ impl Tail {
             passed: Vec::new(),
             replay: None,
             time,
+            not_before: i64::MIN,
             moved: false,
             seen: None,
             host,
@@ -249,6 +254,12 @@ impl Tail {
         match self.begin.take() {
             None => {}
             Some(Begin::Oldest) => self.at = Some(start(first)),
+            Some(Begin::Since(time)) => {
+                // Lines before it in the same file are passed over as they are read.
+                let within = chain.iter().rev().find(|file| file.fingerprint().first_time < time).unwrap_or(first);
+                self.at = Some(start(within));
+                self.not_before = time;
+            }
             Some(Begin::Newest) => {
                 let offset = last.len().unwrap_or(0);
                 self.at = Some(Place { file: last.fingerprint(), offset });
@@ -460,7 +471,7 @@ impl Tail {
             }
             if let Ok(entry) = parsed {
                 self.time = self.time.max(entry.time);
-                if self.wants(entry.stream, start) {
+                if entry.time >= self.not_before && self.wants(entry.stream, start) {
                     let enrichment = &self.enrichment;
                     self.assembler.entry(&entry, start, end_offset, &mut |line| encoder.line(&line, enrichment));
                 }
