@@ -173,6 +173,17 @@ fn interfaces_of_the_agents_own_namespace_are_told_as_such() {
     assert!(!found.text.contains("nohandler"));
 }
 
+#[test]
+fn mounts_of_the_agents_own_namespace_are_told_as_such() {
+    let directory = copy_of(MACHINES[0]);
+    let found = support::run(&mut *built("filesystem"), support::at(directory.path()));
+    assert!(found.text.contains("\nnode_mounts_host 1\n"));
+    fs::create_dir(directory.path().join("proc/self")).unwrap();
+    fs::rename(directory.path().join("proc/1/mountinfo"), directory.path().join("proc/self/mountinfo")).unwrap();
+    let found = support::run(&mut *built("filesystem"), support::at(directory.path()));
+    assert!(found.text.contains("\nnode_mounts_host 0\n"));
+}
+
 /// A line in the middle that no kernel writes costs that line, is told, and nothing else.
 #[test]
 fn an_odd_line_costs_only_itself() {

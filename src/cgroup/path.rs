@@ -39,6 +39,9 @@ pub struct Finder {
     missed: HashSet<String>,
     round: u32,
     walked: Option<u32>,
+    /// How many directories a walk looks at.
+    largest_walk: usize,
+    gave_up: bool,
 }
 
 impl Default for Finder {
@@ -50,6 +53,8 @@ impl Default for Finder {
             missed: HashSet::new(),
             round: 0,
             walked: None,
+            largest_walk: LARGEST_WALK,
+            gave_up: false,
         }
     }
 }
@@ -90,6 +95,12 @@ impl Finder {
         path
     }
 
+    /// Whether the last walk ended at its bound, so that a container that was not found may be there all the same; and the bound, in directories.
+    #[must_use]
+    pub const fn gave_up(&self) -> Option<usize> {
+        if self.gave_up { Some(self.largest_walk) } else { None }
+    }
+
     /// Forgets a container: it is gone, or its cgroup turned out to be.
     pub fn forget(&mut self, id: &str) {
         self.found.remove(id);
@@ -106,12 +117,14 @@ impl Finder {
     fn walk(&mut self, host: &Reader, tree: &Path) {
         let mut level = vec![String::new()];
         let mut looked_at = 0;
+        self.gave_up = false;
         for _ in 0..DEEPEST_WALK {
             let mut next = Vec::new();
             for parent in level {
                 for name in host.names(&tree.join(&parent), true) {
                     looked_at += 1;
-                    if looked_at > LARGEST_WALK {
+                    if looked_at > self.largest_walk {
+                        self.gave_up = true;
                         return;
                     }
                     let path = if parent.is_empty() { name.clone() } else { format!("{parent}/{name}") };
@@ -229,6 +242,21 @@ mod tests {
         let mut finder = Finder::default();
         finder.begin();
         assert_eq!(finder.find(&reader, &layout, &id('b')), None);
+    }
+
+    #[test]
+    fn a_walk_that_gives_up_says_so() {
+        let many: Vec<String> = (0..9).map(|number| format!("slice-{number}")).chain([format!("zone/deep/{}", id('a'))]).collect();
+        let (_directory, reader, layout) = host(&many);
+        let mut finder = Finder { largest_walk: 10, ..Finder::default() };
+        finder.begin();
+        assert_eq!(finder.gave_up(), None);
+        assert_eq!(finder.find(&reader, &layout, &id('a')), None);
+        assert_eq!(finder.gave_up(), Some(10));
+        let mut finder = Finder { largest_walk: 12, ..Finder::default() };
+        finder.begin();
+        assert!(finder.find(&reader, &layout, &id('a')).is_some());
+        assert_eq!(finder.gave_up(), None);
     }
 
     #[test]

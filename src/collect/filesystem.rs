@@ -112,16 +112,19 @@ impl Collector for Filesystem {
         let (host, out, odd) = pass.split();
         // Those of the first process are the host's. Where it is hidden (hidepid=), this process sees at least what is mounted into its own namespace.
         let raw = &mut self.raw;
-        let changed = match host.proc("1/mountinfo").map(|bytes| keep(raw, bytes)) {
-            Ok(changed) => changed,
+        let (changed, is_first) = match host.proc("1/mountinfo").map(|bytes| keep(raw, bytes)) {
+            Ok(changed) => (changed, true),
             Err(first) => match host.proc("self/mountinfo").map(|bytes| keep(raw, bytes)) {
-                Ok(changed) => changed,
+                Ok(changed) => (changed, false),
                 Err(second) => return Err(if second.is_absent() { first } else { second }.into()),
             },
         };
         if changed {
             self.read(host.root(), odd);
         }
+        let is_host = is_first && host.shows_host_processes();
+        let help = "Whether the filesystem metrics are of the host's mounts (1) or of those that the agent sees (0).";
+        out.gauge("node_mounts_host", help, is_host);
         // The pool takes a fifth more than its time, and the rest of the scrape wants some too.
         let left = deadline.map_or(self.timeout, |deadline| deadline.saturating_duration_since(Instant::now()) * 3 / 4);
         let outcomes = self.pool.ask(&self.asks, self.timeout.min(left));

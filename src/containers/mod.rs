@@ -19,7 +19,7 @@ use self::network::Interface;
 use crate::cgroup::{DeviceIo, Finder, Group, KEPT_FILES, Layout, Usage};
 use crate::collect::{CollectError, Collector, Pass, Presence};
 use crate::docker::{Container, Inventory};
-use crate::host::Process;
+use crate::host::{Process, Reader};
 use crate::logs::ContainerId;
 use crate::model::{Kind, LabelSet};
 
@@ -134,6 +134,26 @@ impl ContainersCollector {
             }
             tracked.read(layout, bfq, &mut self.finder, pass);
         }
+        let missing = self.tracked.values().filter(|tracked| !tracked.there).count();
+        if missing > 0
+            && let Some(bound) = self.finder.gave_up()
+        {
+            pass.odd(&format_args!("the cgroup tree has more than {bound} directories: containers were not looked for in all of it"));
+        }
+    }
+
+    /// Why there are no numbers at all, though there should be.
+    fn failure(&self, host: &Reader) -> Option<String> {
+        let base = host.root().sys.join("fs/cgroup");
+        if self.layout.is_none() {
+            let remedy = "in a container, mount the host's /sys with the mounts below it (bind, rslave)";
+            return Some(format!("{}: no cgroup tree; {remedy}", base.display()));
+        }
+        let running = self.tracked.len();
+        (running > 0 && self.tracked.values().all(|tracked| !tracked.there)).then(|| {
+            let which = if running == 1 { "the running container has no cgroup" } else { "no running container has a cgroup" };
+            format!("{}: {which} in this tree; is the engine another host's, or the tree another's than the engine's?", base.display())
+        })
     }
 
     /// Looks up the devices that are not known by name.
@@ -194,15 +214,13 @@ impl Collector for ContainersCollector {
         let told = inventory.containers.values().map(|container| &**container).filter(|container| !container.is_excluded());
         families::write_states(told, pass);
         self.machine.write(pass);
-        let failed = self.layout.is_none();
+        let failure = self.failure(pass.host);
         let help = "1 if there was an error while getting container metrics, 0 otherwise";
-        pass.out.family("container_scrape_error", Kind::Gauge, help).sample(&[], failed);
-        if failed {
-            let base = pass.host.root().sys.join("fs/cgroup");
-            return Err(CollectError::Other(format!(
-                "{}: no cgroup tree; in a container, mount the host's /sys with the mounts below it (bind, rslave)",
-                base.display()
-            )));
+        pass.out.family("container_scrape_error", Kind::Gauge, help).sample(&[], failure.is_some());
+        if let Some(why) = failure {
+            // What was mounted since may be another version.
+            (self.layout, self.root) = (None, None);
+            return Err(CollectError::Other(why));
         }
         Ok(Presence::Present)
     }
@@ -273,7 +291,11 @@ impl Tracked {
     fn read_network(&mut self, pass: &mut Pass<'_>) {
         let Some(pid) = self.container.pid else { return };
         if self.process.is_none() {
-            let Ok(process) = pass.host.process(pid) else { return };
+            let process = match pass.host.process(pid) {
+                Ok(process) => process,
+                // It ended, and the engine has yet to say so; or this is not the procfs of the engine's host.
+                Err(error) => return pass.odd(&format_args!("process {pid} of container {:?}: {error}", self.container.id)),
+            };
             let id = self.container.id.as_str().as_bytes();
             match pass.host.of_process(&process, "cgroup") {
                 Ok(bytes) if memchr::memmem::find(bytes, id).is_some() => self.process = Some(process),
@@ -281,7 +303,6 @@ impl Tracked {
                     pass.odd(&format_args!("process {pid} is not of container {:?} any more", self.container.id));
                     return;
                 }
-                Err(error) if error.is_absent() => return,
                 Err(error) => return pass.odd(&error),
             }
         }
@@ -295,9 +316,7 @@ impl Tracked {
             }
             Err(error) => {
                 self.process = None;
-                if !error.is_absent() {
-                    pass.odd(&error);
-                }
+                pass.odd(&error);
             }
         }
     }

@@ -1,7 +1,8 @@
-//! What a metric is made of: kinds, values, rendered label sets, and a container's id. No input or output, no async, no dependency.
+//! What metrics and records are made of: kinds, values, rendered label sets, a container's id, and times. No input or output, no async, no dependency.
 
 mod container_id;
 mod labels;
+pub mod time;
 mod value;
 
 pub use container_id::ContainerId;

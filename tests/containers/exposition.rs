@@ -2,6 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
+
+use skep::collect::{Collector, Pass};
+use skep::exposition::Writer;
+use skep::model::LabelSet;
 
 use crate::recording::{collector, fixtures, golden, inventory, reader, scrape, value};
 
@@ -113,6 +118,47 @@ async fn a_pid_that_another_process_has_by_now_is_not_read() {
     assert!(example.contains("is not of container"), "{example}");
     assert!(!text.lines().any(|line| line.starts_with("container_network") && line.contains("name=\"web\"")));
     assert!(value(&text, "container_memory_usage_bytes", &["name=\"web\""]).is_some());
+}
+
+#[tokio::test]
+async fn a_process_that_is_not_there_is_told() {
+    let directory = copy(&fixtures().join("v1"));
+    let inventory = inventory(None).await;
+    let web = inventory.borrow().containers.values().find(|container| container.name == "web").unwrap().clone();
+    std::fs::remove_dir_all(directory.path().join("proc").join(web.pid.unwrap().to_string())).unwrap();
+    let mut host = reader(&directory.path().join("proc"), &directory.path().join("sys"));
+    let (_, odd, example) = scrape(&mut collector(inventory), &mut host);
+    assert_eq!(odd, 1, "{example}");
+    assert!(example.contains(&format!("process {} of container", web.pid.unwrap())), "{example}");
+}
+
+#[tokio::test]
+async fn without_any_container_in_the_tree_the_scrape_fails() {
+    let directory = copy(&fixtures().join("v1"));
+    let inventory = inventory(None).await;
+    let cgroups = directory.path().join("sys/fs/cgroup");
+    let docker = |tree: &str| cgroups.join(tree).join("docker");
+    let trees = ["cpu", "cpuacct", "memory", "blkio", "pids", "unified"];
+    let away = directory.path().join("away");
+    std::fs::create_dir(&away).unwrap();
+    let there: Vec<&str> = trees.into_iter().filter(|tree| docker(tree).symlink_metadata().is_ok_and(|found| found.is_dir())).collect();
+    for tree in &there {
+        std::fs::rename(docker(tree), away.join(tree)).unwrap();
+    }
+    let mut host = reader(&directory.path().join("proc"), &directory.path().join("sys"));
+    let mut collector = collector(inventory);
+    let mut out = Writer::new(Arc::new(LabelSet::new()));
+    let error = collector.collect(&mut Pass::new(&mut host, &mut out)).unwrap_err();
+    assert!(error.to_string().contains("no running container has a cgroup"), "{error}");
+    let text = String::from_utf8(out.text().to_vec()).unwrap();
+    assert!(text.contains("\ncontainer_scrape_error 1\n"), "{text}");
+    // What is not of cgroups is told all the same.
+    assert!(value(&text, "container_state_status", &["name=\"web\"", "status=\"running\""]).is_some(), "{text}");
+    for tree in &there {
+        std::fs::rename(away.join(tree), docker(tree)).unwrap();
+    }
+    // The walk is made anew only after some rounds; the usual parent needs none.
+    assert!(scrape(&mut collector, &mut host).0.contains("\ncontainer_scrape_error 0\n"));
 }
 
 /// Names, types and help texts are those of the contract: a list of cAdvisor's families, with the columns family, type, own labels and help.
