@@ -7,12 +7,14 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use elasticsearch::http::Method;
 use elasticsearch::http::headers::HeaderValue;
 use flate2::{Compression, write::GzEncoder};
 use std::io::Write;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::bulk::{Refusal, Verdict};
@@ -28,14 +30,18 @@ use crate::telemetry::{Part, RouteMetrics};
 const FILTER: &str = "errors,items.*.status,items.*.error";
 /// Repetitions after which it is told that the sink has too much to do; before that it is its way of asking for patience.
 const PATIENCE: u32 = 3;
+/// How long a dead letter file that cannot be written is tried before its records are dropped: a route must not stand still for records that are refused.
+const DEAD_LETTER_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The sink of an `elasticsearch://` route.
 pub struct ElasticsearchSink {
     spec: ElasticsearchSpec,
     part: Part,
     metrics: RouteMetrics,
-    dead_letter: DeadLetter,
+    pub(super) dead_letter: DeadLetter,
     reload: AtomicBool,
+    /// [`DEAD_LETTER_PATIENCE`], but for tests.
+    pub(super) dead_letter_patience: Duration,
     state: tokio::sync::Mutex<State>,
 }
 
@@ -87,7 +93,8 @@ impl ElasticsearchSink {
             part.degraded(why);
         }
         let state = tokio::sync::Mutex::new(state);
-        Ok(Self { spec: spec.clone(), part, metrics, dead_letter, reload: AtomicBool::new(false), state })
+        let (spec, reload) = (spec.clone(), AtomicBool::new(false));
+        Ok(Self { spec, part, metrics, dead_letter, reload, dead_letter_patience: DEAD_LETTER_PATIENCE, state })
     }
 
     pub(super) fn index(&self) -> &str {
@@ -210,9 +217,10 @@ impl ElasticsearchSink {
         again
     }
 
-    /// Refused for good: to the dead letter file, and only then they count. A disk that is full is waited for.
+    /// Refused for good: to the dead letter file, and only then they count. A disk that is full is waited for, for a while; then they are dropped and
+    /// counted, so that a state directory that cannot be written does not stop the records that the sink takes.
     async fn bury(&self, batch: &Batch, refused: Vec<(Vec<usize>, Refusal)>, sums: &mut Sums) {
-        let document = |record: &usize| batch.records().get(*record).and_then(|span| slice(batch.bytes(), span.document..span.end));
+        let document = |record: &usize| batch.records().get(*record).map(|span| batch.document(span));
         let letters: Vec<Letter> = refused
             .into_iter()
             .flat_map(|(group, refusal)| {
@@ -227,9 +235,17 @@ impl ElasticsearchSink {
             return;
         }
         let mut attempt = 0;
+        let since = Instant::now();
         while let Err(error) = self.dead_letter.write(&letters).await {
-            self.part.degraded(format!("the sink refuses records for good, and the dead letter file cannot be written ({})", error.kind()));
-            tokio::time::sleep(Pace::SLOW.delay(attempt, retry::random())).await;
+            let left = self.dead_letter_patience.saturating_sub(since.elapsed());
+            let why = format!("the sink refuses records for good, and the dead letter file cannot be written ({})", error.kind());
+            if left.is_zero() {
+                self.part.degraded(format!("{why}; they are dropped, and counted as dead_letter_failed"));
+                self.metrics.dropped("dead_letter_failed", letters.len() as u64);
+                break;
+            }
+            self.part.degraded(format!("{why}; it is tried for {} s, then they are dropped", self.dead_letter_patience.as_secs()));
+            tokio::time::sleep(Pace::SLOW.delay(attempt, retry::random()).min(left)).await;
             attempt += 1;
         }
         sums.refused += letters.len() as u64;
@@ -355,7 +371,7 @@ fn known(kind: &str) -> &str {
 
 /// The body of a request with these records, compressed into the kept buffer.
 fn encode(buffer: &mut BytesMut, batch: &Batch, group: &[usize], gzip: bool) -> std::io::Result<Bytes> {
-    let parts = runs(batch, group).filter_map(|range| slice(batch.bytes(), range));
+    let parts = runs(batch, group).filter_map(|range| batch.bytes().get(range));
     if gzip {
         let mut encoder = GzEncoder::new(buffer.writer(), Compression::fast());
         for part in parts {
@@ -371,20 +387,15 @@ fn encode(buffer: &mut BytesMut, batch: &Batch, group: &[usize], gzip: bool) -> 
 }
 
 /// The byte ranges of these records; neighbours make one.
-fn runs<'a>(batch: &'a Batch, group: &'a [usize]) -> impl Iterator<Item = Range<u32>> + 'a {
+fn runs<'a>(batch: &'a Batch, group: &'a [usize]) -> impl Iterator<Item = Range<usize>> + 'a {
     let mut spans = group.iter().filter_map(|&record| batch.records().get(record)).peekable();
     std::iter::from_fn(move || {
-        let first = spans.next()?;
-        let mut range = first.start..first.end;
-        while let Some(next) = spans.next_if(|next| next.start == range.end) {
-            range.end = next.end;
+        let mut range = spans.next()?.whole();
+        while let Some(next) = spans.next_if(|next| next.whole().start == range.end) {
+            range.end = next.whole().end;
         }
         Some(range)
     })
-}
-
-fn slice(bytes: &[u8], range: Range<u32>) -> Option<&[u8]> {
-    bytes.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)
 }
 
 /// Reads the files of secrets and certificates, and makes the transports anew with them; when one of them cannot be read, all stays as it was.
