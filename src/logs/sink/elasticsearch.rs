@@ -32,6 +32,9 @@ const FILTER: &str = "errors,items.*.status,items.*.error";
 const PATIENCE: u32 = 3;
 /// How long a dead letter file that cannot be written is tried before its records are dropped: a route must not stand still for records that are refused.
 const DEAD_LETTER_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a single record that is refused is held to be a sign of a fault of the whole, while nothing was taken yet that would tell. A batch of that one
+/// record has no other that could: without a bound, a route that begins with a record too large for its sink would stand still for ever.
+const DOUBT: Duration = Duration::from_secs(300);
 
 /// The sink of an `elasticsearch://` route.
 pub struct ElasticsearchSink {
@@ -42,6 +45,8 @@ pub struct ElasticsearchSink {
     reload: AtomicBool,
     /// [`DEAD_LETTER_PATIENCE`], but for tests.
     pub(super) dead_letter_patience: Duration,
+    /// [`DOUBT`], but for tests.
+    pub(super) doubt: Duration,
     state: tokio::sync::Mutex<State>,
 }
 
@@ -94,7 +99,7 @@ impl ElasticsearchSink {
         }
         let state = tokio::sync::Mutex::new(state);
         let (spec, reload) = (spec.clone(), AtomicBool::new(false));
-        Ok(Self { spec, part, metrics, dead_letter, reload, dead_letter_patience: DEAD_LETTER_PATIENCE, state })
+        Ok(Self { spec, part, metrics, dead_letter, reload, dead_letter_patience: DEAD_LETTER_PATIENCE, doubt: DOUBT, state })
     }
 
     pub(super) fn index(&self) -> &str {
@@ -109,7 +114,7 @@ impl ElasticsearchSink {
         let all = async {
             let mut state = self.state.lock().await;
             self.open_files(&mut state, batch.len()).await;
-            self.put_template(&mut state).await;
+            self.put_template(&mut state, batch.len()).await;
             self.send_all(&mut state, batch).await
         };
         match stop.run_until_cancelled(all).await {
@@ -134,6 +139,7 @@ impl ElasticsearchSink {
     async fn send_all(&self, state: &mut State, batch: &Batch) -> Sums {
         let mut sums = Sums::default();
         let mut groups = VecDeque::from([(0..batch.records().len()).collect::<Vec<usize>>()]);
+        let mut doubtful_since = None;
         while let Some(group) = groups.pop_front() {
             if group.is_empty() {
                 continue;
@@ -160,7 +166,12 @@ impl ElasticsearchSink {
                 Step::Halve(refusal) if state.proven => {
                     self.bury(batch, vec![(group, refusal)], &mut sums).await;
                 }
-                // Nothing was ever taken: not this record seems to be at fault but the whole. It waits behind the others, which will tell.
+                // Nothing was ever taken: not this record seems to be at fault but the whole. It waits behind the others, which will tell; for a
+                // while, and then it is this record, and the next one has the same time.
+                Step::Halve(refusal) if doubtful_since.get_or_insert_with(Instant::now).elapsed() >= self.doubt => {
+                    doubtful_since = None;
+                    self.bury(batch, vec![(group, refusal)], &mut sums).await;
+                }
                 Step::Halve(refusal) => {
                     self.metrics.retried(&refusal.status.to_string(), 1);
                     let others: Vec<usize> = groups.drain(..).flatten().collect();
@@ -253,7 +264,8 @@ impl ElasticsearchSink {
 
     /// Puts the index template, before the first request: an index keeps the mapping it was made with. Where the right to it is missing it goes on, for
     /// somebody else may have put one.
-    async fn put_template(&self, state: &mut State) {
+    /// The `records` that wait for it are counted as sent again with each repetition.
+    async fn put_template(&self, state: &mut State, records: usize) {
         while !state.template_done {
             let Some((name, body)) = template::template(&self.spec.index) else {
                 tracing::warn!(
@@ -290,12 +302,13 @@ impl ElasticsearchSink {
                     let fault = match retry::decide(outcome, 1) {
                         Step::Again(fault) => fault,
                         Step::Verdicts(_) | Step::Halve(_) => Fault {
-                            code: String::new(),
+                            code: "answer".to_owned(),
                             pace: Pace::SLOW,
                             other_host: true,
                             why: "its answer cannot be understood".to_owned(),
                         },
                     };
+                    self.metrics.retried(&fault.code, records as u64);
                     self.recover(state, &fault).await;
                 }
             }

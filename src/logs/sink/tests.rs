@@ -472,6 +472,7 @@ async fn a_sink_that_comes_later_gets_everything() {
     let (delivery, ()) = tokio::join!(setting.deliver(0..10), async {
         setting.degrades("does not answer").await;
         assert_eq!(setting.counter("skep_log_sink_up"), 0);
+        assert!(setting.retries("connect") >= 10, "that the template waits is counted too");
         tokio::spawn(serve(TcpListener::bind(address).await.unwrap(), Arc::clone(&shared)));
     });
     assert_eq!((delivery, count(&shared)), ((10, 0, 0), 10));
@@ -508,6 +509,26 @@ async fn a_stop_ends_the_waiting_and_acknowledges_nothing() {
     });
     assert_eq!(delivery, Delivery::Interrupted);
     assert_eq!(setting.deliver(0..10).await, (0, 10, 0), "what was taken meanwhile is recognised");
+}
+
+/// After a start the first batch is one record that the sink will not have: nothing else can show that the request as such is good.
+#[tokio::test]
+async fn one_record_that_is_too_large_does_not_stop_a_route_for_ever() {
+    let (address, shared) = start().await;
+    shared.lock().unwrap().most_records = Some(0);
+    let mut setting = open(&format!("elasticsearch://{address}"));
+    let (records, stop) = (batch(0..1), CancellationToken::new());
+    let (delivery, ()) = tokio::join!(setting.sink.deliver(&records, &stop), async {
+        setting.degrades("refuses every request (413").await;
+        stop.cancel();
+    });
+    assert_eq!((delivery, setting.dead_letters().len()), (Delivery::Interrupted, 0), "not at once");
+    let Sink::Elasticsearch(sink) = &mut setting.sink else { panic!() };
+    sink.doubt = std::time::Duration::from_millis(1);
+    assert_eq!(setting.deliver(0..1).await, (0, 0, 1));
+    assert_eq!(setting.dead_letters()[0]["status"], 413);
+    shared.lock().unwrap().most_records = None;
+    assert_eq!(setting.deliver(1..3).await, (2, 0, 0));
 }
 
 /// A state directory that cannot be written does not stop the records that the sink takes; what it refuses is tried for a while and then counted.
