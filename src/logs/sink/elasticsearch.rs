@@ -7,12 +7,14 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use elasticsearch::http::Method;
 use elasticsearch::http::headers::HeaderValue;
 use flate2::{Compression, write::GzEncoder};
 use std::io::Write;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::bulk::{Refusal, Verdict};
@@ -28,14 +30,23 @@ use crate::telemetry::{Part, RouteMetrics};
 const FILTER: &str = "errors,items.*.status,items.*.error";
 /// Repetitions after which it is told that the sink has too much to do; before that it is its way of asking for patience.
 const PATIENCE: u32 = 3;
+/// How long a dead letter file that cannot be written is tried before its records are dropped: a route must not stand still for records that are refused.
+const DEAD_LETTER_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a single record that is refused is held to be a sign of a fault of the whole, while nothing was taken yet that would tell. A batch of that one
+/// record has no other that could: without a bound, a route that begins with a record too large for its sink would stand still for ever.
+const DOUBT: Duration = Duration::from_secs(300);
 
 /// The sink of an `elasticsearch://` route.
 pub struct ElasticsearchSink {
     spec: ElasticsearchSpec,
     part: Part,
     metrics: RouteMetrics,
-    dead_letter: DeadLetter,
+    pub(super) dead_letter: DeadLetter,
     reload: AtomicBool,
+    /// [`DEAD_LETTER_PATIENCE`], but for tests.
+    pub(super) dead_letter_patience: Duration,
+    /// [`DOUBT`], but for tests.
+    pub(super) doubt: Duration,
     state: tokio::sync::Mutex<State>,
 }
 
@@ -87,7 +98,8 @@ impl ElasticsearchSink {
             part.degraded(why);
         }
         let state = tokio::sync::Mutex::new(state);
-        Ok(Self { spec: spec.clone(), part, metrics, dead_letter, reload: AtomicBool::new(false), state })
+        let (spec, reload) = (spec.clone(), AtomicBool::new(false));
+        Ok(Self { spec, part, metrics, dead_letter, reload, dead_letter_patience: DEAD_LETTER_PATIENCE, doubt: DOUBT, state })
     }
 
     pub(super) fn index(&self) -> &str {
@@ -102,7 +114,7 @@ impl ElasticsearchSink {
         let all = async {
             let mut state = self.state.lock().await;
             self.open_files(&mut state, batch.len()).await;
-            self.put_template(&mut state).await;
+            self.put_template(&mut state, batch.len()).await;
             self.send_all(&mut state, batch).await
         };
         match stop.run_until_cancelled(all).await {
@@ -127,6 +139,7 @@ impl ElasticsearchSink {
     async fn send_all(&self, state: &mut State, batch: &Batch) -> Sums {
         let mut sums = Sums::default();
         let mut groups = VecDeque::from([(0..batch.records().len()).collect::<Vec<usize>>()]);
+        let mut doubtful_since = None;
         while let Some(group) = groups.pop_front() {
             if group.is_empty() {
                 continue;
@@ -153,7 +166,12 @@ impl ElasticsearchSink {
                 Step::Halve(refusal) if state.proven => {
                     self.bury(batch, vec![(group, refusal)], &mut sums).await;
                 }
-                // Nothing was ever taken: not this record seems to be at fault but the whole. It waits behind the others, which will tell.
+                // Nothing was ever taken: not this record seems to be at fault but the whole. It waits behind the others, which will tell; for a
+                // while, and then it is this record, and the next one has the same time.
+                Step::Halve(refusal) if doubtful_since.get_or_insert_with(Instant::now).elapsed() >= self.doubt => {
+                    doubtful_since = None;
+                    self.bury(batch, vec![(group, refusal)], &mut sums).await;
+                }
                 Step::Halve(refusal) => {
                     self.metrics.retried(&refusal.status.to_string(), 1);
                     let others: Vec<usize> = groups.drain(..).flatten().collect();
@@ -210,9 +228,10 @@ impl ElasticsearchSink {
         again
     }
 
-    /// Refused for good: to the dead letter file, and only then they count. A disk that is full is waited for.
+    /// Refused for good: to the dead letter file, and only then they count. A disk that is full is waited for, for a while; then they are dropped and
+    /// counted, so that a state directory that cannot be written does not stop the records that the sink takes.
     async fn bury(&self, batch: &Batch, refused: Vec<(Vec<usize>, Refusal)>, sums: &mut Sums) {
-        let document = |record: &usize| batch.records().get(*record).and_then(|span| slice(batch.bytes(), span.document..span.end));
+        let document = |record: &usize| batch.records().get(*record).map(|span| batch.document(span));
         let letters: Vec<Letter> = refused
             .into_iter()
             .flat_map(|(group, refusal)| {
@@ -227,9 +246,17 @@ impl ElasticsearchSink {
             return;
         }
         let mut attempt = 0;
+        let since = Instant::now();
         while let Err(error) = self.dead_letter.write(&letters).await {
-            self.part.degraded(format!("the sink refuses records for good, and the dead letter file cannot be written ({})", error.kind()));
-            tokio::time::sleep(Pace::SLOW.delay(attempt, retry::random())).await;
+            let left = self.dead_letter_patience.saturating_sub(since.elapsed());
+            let why = format!("the sink refuses records for good, and the dead letter file cannot be written ({})", error.kind());
+            if left.is_zero() {
+                self.part.degraded(format!("{why}; they are dropped, and counted as dead_letter_failed"));
+                self.metrics.dropped("dead_letter_failed", letters.len() as u64);
+                break;
+            }
+            self.part.degraded(format!("{why}; it is tried for {} s, then they are dropped", self.dead_letter_patience.as_secs()));
+            tokio::time::sleep(Pace::SLOW.delay(attempt, retry::random()).min(left)).await;
             attempt += 1;
         }
         sums.refused += letters.len() as u64;
@@ -237,7 +264,8 @@ impl ElasticsearchSink {
 
     /// Puts the index template, before the first request: an index keeps the mapping it was made with. Where the right to it is missing it goes on, for
     /// somebody else may have put one.
-    async fn put_template(&self, state: &mut State) {
+    /// The `records` that wait for it are counted as sent again with each repetition.
+    async fn put_template(&self, state: &mut State, records: usize) {
         while !state.template_done {
             let Some((name, body)) = template::template(&self.spec.index) else {
                 tracing::warn!(
@@ -274,12 +302,13 @@ impl ElasticsearchSink {
                     let fault = match retry::decide(outcome, 1) {
                         Step::Again(fault) => fault,
                         Step::Verdicts(_) | Step::Halve(_) => Fault {
-                            code: String::new(),
+                            code: "answer".to_owned(),
                             pace: Pace::SLOW,
                             other_host: true,
                             why: "its answer cannot be understood".to_owned(),
                         },
                     };
+                    self.metrics.retried(&fault.code, records as u64);
                     self.recover(state, &fault).await;
                 }
             }
@@ -355,7 +384,7 @@ fn known(kind: &str) -> &str {
 
 /// The body of a request with these records, compressed into the kept buffer.
 fn encode(buffer: &mut BytesMut, batch: &Batch, group: &[usize], gzip: bool) -> std::io::Result<Bytes> {
-    let parts = runs(batch, group).filter_map(|range| slice(batch.bytes(), range));
+    let parts = runs(batch, group).filter_map(|range| batch.bytes().get(range));
     if gzip {
         let mut encoder = GzEncoder::new(buffer.writer(), Compression::fast());
         for part in parts {
@@ -371,20 +400,15 @@ fn encode(buffer: &mut BytesMut, batch: &Batch, group: &[usize], gzip: bool) -> 
 }
 
 /// The byte ranges of these records; neighbours make one.
-fn runs<'a>(batch: &'a Batch, group: &'a [usize]) -> impl Iterator<Item = Range<u32>> + 'a {
+fn runs<'a>(batch: &'a Batch, group: &'a [usize]) -> impl Iterator<Item = Range<usize>> + 'a {
     let mut spans = group.iter().filter_map(|&record| batch.records().get(record)).peekable();
     std::iter::from_fn(move || {
-        let first = spans.next()?;
-        let mut range = first.start..first.end;
-        while let Some(next) = spans.next_if(|next| next.start == range.end) {
-            range.end = next.end;
+        let mut range = spans.next()?.whole();
+        while let Some(next) = spans.next_if(|next| next.whole().start == range.end) {
+            range.end = next.whole().end;
         }
         Some(range)
     })
-}
-
-fn slice(bytes: &[u8], range: Range<u32>) -> Option<&[u8]> {
-    bytes.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)
 }
 
 /// Reads the files of secrets and certificates, and makes the transports anew with them; when one of them cannot be read, all stays as it was.

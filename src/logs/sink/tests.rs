@@ -224,6 +224,10 @@ impl Setting {
         self.counter(&format!("skep_log_retries_total{{code=\"{code}\""))
     }
 
+    fn dropped(&self, reason: &str) -> u64 {
+        self.counter(&format!("skep_log_records_dropped_total{{reason=\"{reason}\""))
+    }
+
     fn dead_letters(&self) -> Vec<serde_json::Value> {
         let Ok(files) = std::fs::read_dir(self.state.path().join("dead-letters")) else { return Vec::new() };
         let text: String = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
@@ -468,6 +472,7 @@ async fn a_sink_that_comes_later_gets_everything() {
     let (delivery, ()) = tokio::join!(setting.deliver(0..10), async {
         setting.degrades("does not answer").await;
         assert_eq!(setting.counter("skep_log_sink_up"), 0);
+        assert!(setting.retries("connect") >= 10, "that the template waits is counted too");
         tokio::spawn(serve(TcpListener::bind(address).await.unwrap(), Arc::clone(&shared)));
     });
     assert_eq!((delivery, count(&shared)), ((10, 0, 0), 10));
@@ -504,6 +509,52 @@ async fn a_stop_ends_the_waiting_and_acknowledges_nothing() {
     });
     assert_eq!(delivery, Delivery::Interrupted);
     assert_eq!(setting.deliver(0..10).await, (0, 10, 0), "what was taken meanwhile is recognised");
+}
+
+/// After a start the first batch is one record that the sink will not have: nothing else can show that the request as such is good.
+#[tokio::test]
+async fn one_record_that_is_too_large_does_not_stop_a_route_for_ever() {
+    let (address, shared) = start().await;
+    shared.lock().unwrap().most_records = Some(0);
+    let mut setting = open(&format!("elasticsearch://{address}"));
+    let (records, stop) = (batch(0..1), CancellationToken::new());
+    let (delivery, ()) = tokio::join!(setting.sink.deliver(&records, &stop), async {
+        setting.degrades("refuses every request (413").await;
+        stop.cancel();
+    });
+    assert_eq!((delivery, setting.dead_letters().len()), (Delivery::Interrupted, 0), "not at once");
+    let Sink::Elasticsearch(sink) = &mut setting.sink else { panic!() };
+    sink.doubt = std::time::Duration::from_millis(1);
+    assert_eq!(setting.deliver(0..1).await, (0, 0, 1));
+    assert_eq!(setting.dead_letters()[0]["status"], 413);
+    shared.lock().unwrap().most_records = None;
+    assert_eq!(setting.deliver(1..3).await, (2, 0, 0));
+}
+
+/// A state directory that cannot be written does not stop the records that the sink takes; what it refuses is tried for a while and then counted.
+#[tokio::test]
+async fn refused_records_do_not_stop_a_route_that_has_no_room_for_them() {
+    let (address, shared) = start().await;
+    let mut setting = open(&format!("elasticsearch://{address}"));
+    let directory = setting.state.path().join("dead-letters");
+    std::fs::write(&directory, "a file where the directory should be").unwrap();
+    script(&shared, [Reply::Items(vec![201, 400])]);
+    let (delivery, ()) = tokio::join!(setting.deliver(0..10), async {
+        setting.degrades("it is tried for 60 s").await;
+        std::fs::remove_file(&directory).unwrap();
+    });
+    assert_eq!((delivery, setting.dead_letters().len()), ((5, 0, 5), 5), "what can be written again in time is kept");
+    assert_eq!((setting.dropped("dead_letter_failed"), setting.degraded()), (0, None));
+
+    std::fs::remove_dir_all(&directory).unwrap();
+    let Sink::Elasticsearch(sink) = &mut setting.sink else { panic!() };
+    (sink.dead_letter_patience, sink.dead_letter) =
+        (std::time::Duration::ZERO, DeadLetter::new(Some(&directory), "x", setting.metrics.route("x")));
+    std::fs::write(&directory, "").unwrap();
+    script(&shared, [Reply::Items(vec![201, 400])]);
+    assert_eq!(setting.deliver(10..20).await, (5, 0, 5));
+    assert_eq!((setting.dropped("dead_letter_failed"), setting.counter("skep_log_dead_letters_total")), (5, 5));
+    assert_eq!(setting.deliver(20..30).await, (10, 0, 0));
 }
 
 /// Fifty batches through every fault: nothing is lost, nothing is there twice.
