@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::collect;
-use crate::config::{Config, Fault, flags};
+use crate::config::{Config, Fault, flags, layers};
 use crate::containers::{ContainersCollector, ContainersOptions};
 use crate::docker::container::Labelling;
 use crate::docker::inventory::InventoryTask;
@@ -50,6 +50,7 @@ pub struct Surroundings {
     /// Who this node is.
     pub node: NodeIdentity,
     engine_absent: bool,
+    unknown_variables: Vec<String>,
 }
 
 impl Surroundings {
@@ -79,7 +80,13 @@ impl Surroundings {
         };
         let mut reader = Reader::new(Arc::new(config.root.clone()));
         let node = NodeIdentity::decide(config, engine.as_ref(), &mut reader).map_err(Fault)?;
-        Ok(Self { engine, engine_fault, node, engine_absent })
+        Ok(Self {
+            engine,
+            engine_fault,
+            node,
+            engine_absent,
+            unknown_variables: layers::unknown_variables(std::env::vars().map(|(name, _)| name)),
+        })
     }
 }
 
@@ -122,7 +129,9 @@ pub async fn run(config: Config, reread: &(dyn Fn() -> Result<Config, Fault> + S
     let inventory_task = inventory_task.expecting_node(node.id.clone());
     let root = Arc::new(config.root.clone());
     let mut all = collectors(&config, &node)?;
-    all.push(("containers", Group::Containers, Box::new(ContainersCollector::new(inventory.clone(), ContainersOptions::default()))));
+    if config.settings.is_on("collector.containers") {
+        all.push(("containers", Group::Containers, Box::new(ContainersCollector::new(inventory.clone(), ContainersOptions::default()))));
+    }
     if config.web.own_metrics {
         all.push(("skep", Group::Skep, Box::new(OwnCollector::new(metrics.clone(), parts.clone()))));
     }
@@ -233,8 +242,13 @@ fn announce(config: &Config, surroundings: &Surroundings, addresses: &[String]) 
         let why = surroundings.engine_fault.as_deref().unwrap_or_default();
         tracing::warn!("no containers are shown for now: {why}");
     }
-    for flag in flags::NOT_YET.iter().filter(|flag| !config.settings.many(flag.name).is_empty()) {
+    for flag in flags::not_yet().filter(|flag| config.settings.one(flag.name).is_some_and(|value| value != "false")) {
         tracing::warn!("--{} is understood, but its collector is not there yet: it does nothing", flag.name);
+    }
+    for name in &surroundings.unknown_variables {
+        tracing::warn!(
+            "the variable {name} is not a setting of skep, and does nothing; skep --help lists the flags, and each has its variable"
+        );
     }
     if config.logs.routes.is_empty() {
         tracing::info!("no route is given, so no logs are shipped; --route elasticsearch://host:9200 would do");

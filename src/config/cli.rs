@@ -61,6 +61,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Line, Usag
         if let Some((_, found)) = COMMANDS.iter().find(|(name, _)| *name == first) {
             action = *found;
             arguments.remove(0);
+        } else if first == "help" {
+            arguments = vec!["--help".into()];
         } else if !first.starts_with('-') && !first.contains(':') {
             return Err(Usage(format!(
                 "'{first}' is neither a command nor a route: the commands are run, check, healthcheck and config, and a route looks like \
@@ -93,12 +95,13 @@ fn command(all: &[Flag]) -> Command {
     command = command
         .args_override_self(true)
         .arg(Arg::new("version").long("version").short('V').action(ArgAction::SetTrue).help("Show the version."));
+    let hidden: std::collections::BTreeSet<&str> = flags::not_yet().map(|flag| flag.name).collect();
     for flag in all {
         let mut help = flag.help.to_owned();
         if let Some(default) = flag.default.filter(|default| !default.is_empty()) {
             help.push_str(&format!(" [default: {default}]"));
         }
-        let mut argument = Arg::new(flag.name).long(flag.name).help(help);
+        let mut argument = Arg::new(flag.name).long(flag.name).help(help).hide(hidden.contains(flag.name));
         for alias in flag.aliases {
             argument = argument.alias(*alias);
         }
@@ -108,8 +111,8 @@ fn command(all: &[Flag]) -> Command {
                 argument = argument.action(ArgAction::SetTrue).overrides_with(off.clone());
                 command = command.arg(Arg::new(off.clone()).long(off).action(ArgAction::SetTrue).overrides_with(flag.name).hide(true));
             }
-            FlagKind::One(value) => argument = argument.action(ArgAction::Set).value_name(value).allow_hyphen_values(true),
-            FlagKind::Many(value) => argument = argument.action(ArgAction::Append).value_name(value).allow_hyphen_values(true),
+            FlagKind::One(value) => argument = argument.action(ArgAction::Set).value_name(value),
+            FlagKind::Many(value) => argument = argument.action(ArgAction::Append).value_name(value),
         }
         command = command.arg(argument);
     }

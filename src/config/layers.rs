@@ -38,6 +38,17 @@ pub fn variable_of(flag: &str) -> String {
     name
 }
 
+/// The variables that begin as skep's do and are none of them: slips of the pen, which would otherwise go unseen.
+pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
+    let mut known: Vec<String> = flags::all().map(|flag| variable_of(flag.name)).collect();
+    known.push("SKEP_ROUTES".to_owned());
+    names
+        .filter(|name| {
+            name.starts_with("SKEP_") && !known.iter().any(|known| name.strip_suffix("_FILE").unwrap_or(name) == known || name == known)
+        })
+        .collect()
+}
+
 /// Lays the given values over the environment, the file and the defaults.
 ///
 /// # Errors
@@ -276,6 +287,31 @@ mod tests {
         let config = Config::of(settings(&["--config=/f"], &given).unwrap()).unwrap();
         assert_eq!((config.logs.routes.len(), &*config.docker.host, &*config.web.listen[0]), (1, "tcp://e:2375", "[::]:7537"));
         assert_eq!(config.host_label, None, "but the label's is its off switch");
+    }
+
+    #[test]
+    fn slips_of_the_pen_are_found() {
+        let names = [
+            "SKEP_ROUTES",
+            "SKEP_ROUTES_FILE",
+            "SKEP_ROUTE",
+            "SKEP_LOG_LEVLE",
+            "SKEP_WEB_LISTEN_ADDRESS",
+            "PATH",
+            "SKEP_COLLECTOR_TEXTFILE_DIRECTORY",
+        ];
+        assert_eq!(unknown_variables(names.into_iter().map(str::to_owned)), ["SKEP_LOG_LEVLE"]);
+    }
+
+    #[test]
+    fn node_exporters_flags_start_skep() {
+        let given = Given::default();
+        let settings =
+            settings(&["--no-collector.wifi", "--collector.systemd", "--collector.textfile.directory=/x", "--path.rootfs=/host"], &given);
+        Config::of(settings.unwrap()).unwrap();
+        assert!(refused(&["--web.config.file=/web.yml"], &given).contains("not there yet"));
+        assert!(refused(&["--docker.host=ssh://x"], &given).contains("unix://"));
+        assert!(refused(&["--web.listen-address", "--log.level=info"], &given).contains("stands without its value"));
     }
 
     #[test]

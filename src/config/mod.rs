@@ -146,6 +146,18 @@ impl Config {
                 return Err(Fault(format!("host-label: '{label}' is a label that series have already; host, node or nodename would do")));
             }
         }
+        if settings.one("web.config.file").is_some() {
+            return Err(Fault(
+                "web.config.file: TLS and passwords on skep's own port are not there yet: keep the port on a network that you trust"
+                    .to_owned(),
+            ));
+        }
+        let docker_host = settings.one("docker.host").unwrap_or("unix:///var/run/docker.sock");
+        if !["unix://", "tcp://", "http://", "https://"].iter().any(|scheme| docker_host.starts_with(scheme)) {
+            return Err(Fault(format!(
+                "docker.host: '{docker_host}' is no address of an engine: unix:///var/run/docker.sock and tcp://host:2375 are"
+            )));
+        }
         let level = match settings.one("log.level").unwrap_or("info") {
             "error" => tracing::Level::ERROR,
             "warn" => tracing::Level::WARN,
@@ -197,7 +209,7 @@ impl Config {
             node_name: settings.one("node-name").map(str::to_owned),
             node_id: settings.one("node-id").map(str::to_owned),
             docker: DockerConfig {
-                host: settings.one("docker.host").unwrap_or("unix:///var/run/docker.sock").to_owned(),
+                host: docker_host.to_owned(),
                 containers_dir: path("docker.containers-dir"),
                 label: expression(&settings, "containers.label")?,
             },
