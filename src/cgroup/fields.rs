@@ -1,7 +1,7 @@
 //! The forms in which cgroup files are written.
 
 use super::usage::{Pressure, UNLIMITED};
-use crate::host::parse::{fields, lines, trimmed, unsigned};
+use crate::host::parse::{self, fields, lines, trimmed, unsigned};
 
 /// A file of one number.
 pub(super) fn number(bytes: &[u8]) -> Option<u64> {
@@ -43,11 +43,7 @@ pub(super) fn device(field: &[u8]) -> Option<(u32, u32)> {
 
 /// A file of pressure: `some avg10=0.00 avg60=0.00 avg300=0.00 total=1234`, and the same of `full`.
 pub(super) fn pressure(bytes: &[u8]) -> Option<Pressure> {
-    let total = |kind: &[u8]| {
-        let line = lines(bytes).find(|line| fields(line).next() == Some(kind))?;
-        fields(line).find_map(|field| field.strip_prefix(b"total=")).and_then(unsigned)
-    };
-    Some(Pressure { some: total(b"some")?, full: total(b"full") })
+    Some(Pressure { some: parse::pressure(bytes, b"some")?, full: parse::pressure(bytes, b"full") })
 }
 
 /// The number of lines.

@@ -49,7 +49,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Collector>, String> {
 }
 
 /// The columns in the order of the kernel's `net/core/net-procfs.c`: what is received, then what is sent.
-const COLUMNS: [(&str, &str); 16] = [
+const COLUMNS: [(&str, &str); parse::INTERFACE_COLUMNS] = [
     ("node_network_receive_bytes_total", "Network device statistic receive_bytes."),
     ("node_network_receive_packets_total", "Network device statistic receive_packets."),
     ("node_network_receive_errs_total", "Network device statistic receive_errs."),
@@ -98,16 +98,19 @@ impl Collector for NetDev {
         self.pass += 1;
         let mut rows = std::mem::take(&mut self.rows);
         let mut count = 0;
-        for line in parse::lines(bytes).skip(2) {
-            let Some((name, numbers)) = device_line(line) else {
-                odd.line("net/dev", line);
-                continue;
+        for interface in parse::interfaces(bytes) {
+            let (name, numbers) = match interface {
+                Ok(interface) => interface,
+                Err(line) => {
+                    odd.line("net/dev", line);
+                    continue;
+                }
             };
             if !self.interfaces.keeps(name) {
                 continue;
             }
             if !self.see(name) {
-                odd.line("net/dev", line);
+                odd.tell(&format_args!("net/dev: {:?} is there twice", parse::text(name)));
                 continue;
             }
             match rows.get_mut(count) {
@@ -164,40 +167,5 @@ impl NetDev {
         let nohandler = format!("class/net/{}/statistics/rx_nohandler", text.replace('/', "!"));
         self.devices.insert(name.into(), Device { labels: LabelSet::of([("device", &*text)]), nohandler, seen: self.pass });
         true
-    }
-}
-
-/// `  eth0: 1 2 ... 16`. The name ends at the last colon; on old kernels the first number stands directly behind it.
-fn device_line(line: &[u8]) -> Option<(&[u8], Numbers)> {
-    let colon = line.iter().rposition(|byte| *byte == b':')?;
-    let (name, rest) = line.split_at_checked(colon)?;
-    let name = parse::trimmed(name);
-    let mut fields = parse::fields(rest.strip_prefix(b":")?);
-    let mut numbers = [0; COLUMNS.len()];
-    for slot in &mut numbers {
-        *slot = parse::unsigned(fields.next()?)?;
-    }
-    (!name.is_empty() && name != b"." && name != b"..").then_some((name, numbers))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn lines() {
-        let (name, numbers) = device_line(b"  eth0:12 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16").unwrap();
-        assert_eq!((name, numbers[0], numbers[15]), (&b"eth0"[..], 12, 16));
-        assert!(device_line(b"  eth0: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15").is_none());
-        assert!(device_line(b" face |bytes    packets errs").is_none());
-        assert!(device_line(b"..: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16").is_none());
-    }
-
-    proptest! {
-        #[test]
-        fn any_line_is_read_or_refused(line: Vec<u8>) {
-            let _ = device_line(&line);
-        }
     }
 }

@@ -68,7 +68,7 @@ impl Collector for Pressure {
             };
             found = true;
             for (share, name, help) in families {
-                match total(bytes, share) {
+                match parse::pressure(bytes, share) {
                     // Divided twice, so that the last bit is that of node_exporter's number.
                     Some(microseconds) => out.counter(name, help, microseconds as f64 / 1000.0 / 1000.0),
                     None => odd.line(file, bytes),
@@ -79,36 +79,6 @@ impl Collector for Pressure {
             Some(error) if !found => Err(error.into()),
             _ if found => Ok(Presence::Present),
             _ => Ok(Presence::Absent),
-        }
-    }
-}
-
-/// Microseconds behind `total=` in the line that begins with `share`.
-fn total(bytes: &[u8], share: &[u8]) -> Option<u64> {
-    let line = parse::lines(bytes).find(|line| parse::fields(line).next() == Some(share))?;
-    parse::fields(line).find_map(|field| field.strip_prefix(b"total=")).and_then(parse::unsigned)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use procfs::FromBufRead;
-    use proptest::prelude::*;
-
-    #[test]
-    fn totals_are_those_that_procfs_reads() {
-        let bytes = b"some avg10=0.18 avg60=0.34 avg300=0.10 total=159886802\nfull avg10=0.18 avg60=0.34 avg300=0.10 total=159229614\n";
-        let oracle = procfs::IoPressure::from_buf_read(&bytes[..]).unwrap();
-        assert_eq!(total(bytes, b"some"), Some(oracle.some.total));
-        assert_eq!(total(bytes, b"full"), Some(oracle.full.total));
-        assert_eq!(total(b"some avg10=0.00\n", b"some"), None);
-        assert_eq!(total(b"some avg10=0.00\n", b"full"), None);
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
-            let _ = total(&bytes, b"some");
         }
     }
 }

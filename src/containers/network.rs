@@ -1,6 +1,6 @@
 //! The network counters of a container: `net/dev` of its first process.
 
-use crate::host::parse::{fields, lines, trimmed, unsigned};
+use crate::host::parse::{interfaces, text};
 
 /// An interface and its counters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,36 +24,32 @@ pub(crate) struct Direction {
 pub(crate) fn parse(bytes: &[u8], out: &mut Vec<Interface>) -> u64 {
     out.clear();
     let mut odd = 0;
-    // Two lines of headings, which are the only ones with a bar.
-    for line in lines(bytes).filter(|line| !line.contains(&b'|')) {
-        match interface(line) {
-            Some(interface) if is_skipped(&interface.name) => {}
-            // Two of one name would be two samples of one identity.
-            Some(interface) if out.iter().any(|known| known.name == interface.name) => odd += 1,
-            Some(interface) => out.push(interface),
-            None => odd += 1,
+    for interface in interfaces(bytes) {
+        let Ok((name, numbers)) = interface else {
+            odd += 1;
+            continue;
+        };
+        let name = text(name);
+        if is_skipped(&name) {
+            continue;
         }
+        // Two of one name would be two samples of one identity.
+        if out.iter().any(|known| known.name == name) {
+            odd += 1;
+            continue;
+        }
+        let [bytes, packets, errors, dropped, _, _, _, _, sent_bytes, sent_packets, sent_errors, sent_dropped, ..] = numbers;
+        out.push(Interface {
+            name: name.into_owned(),
+            receive: Direction { bytes, packets, errors, dropped },
+            transmit: Direction { bytes: sent_bytes, packets: sent_packets, errors: sent_errors, dropped: sent_dropped },
+        });
     }
     odd
 }
 
 fn is_skipped(name: &str) -> bool {
     name == "lo" || name.starts_with("veth") || name.starts_with("docker")
-}
-
-/// `eth0: 1 2 3 ...`: bytes, packets, errs, drop, fifo, frame, compressed, multicast, and of transmission bytes, packets, errs, drop, ... Some old kernels
-/// write no blank after the colon. A name has no colon.
-fn interface(line: &[u8]) -> Option<Interface> {
-    let colon = memchr::memchr(b':', line)?;
-    let name = String::from_utf8_lossy(trimmed(line.get(..colon)?)).into_owned();
-    let mut numbers = fields(line.get(colon + 1..)?).map(unsigned);
-    let mut next = || numbers.next().flatten();
-    let receive = Direction { bytes: next()?, packets: next()?, errors: next()?, dropped: next()? };
-    for _ in 0..4 {
-        next()?;
-    }
-    let transmit = Direction { bytes: next()?, packets: next()?, errors: next()?, dropped: next()? };
-    (!name.is_empty()).then_some(Interface { name, receive, transmit })
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::read::{LARGEST_FILE, ReadError, Reader, STEP, fill};
+use super::read::{ReadError, Reader, fill, fill_from};
 
 /// A place for a file that may be kept open.
 #[derive(Debug, Default)]
@@ -129,30 +129,9 @@ impl Reader {
     }
 }
 
-/// Reads a whole file from its beginning, wherever its own position is. A short read is not the end: the kernel may break at a line.
+/// Reads a whole file from its beginning, wherever its own position is.
 fn read_at_start(file: &File, buffer: &mut Vec<u8>) -> io::Result<()> {
-    let mut length = 0usize;
-    loop {
-        if buffer.len() < length + STEP {
-            buffer.resize(length + STEP, 0);
-        }
-        let Some(free) = buffer.get_mut(length..) else { break };
-        match file.read_at(free, length as u64) {
-            Ok(0) => break,
-            Ok(count) => length += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => {
-                buffer.clear();
-                return Err(error);
-            }
-        }
-        if length > LARGEST_FILE {
-            buffer.clear();
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 16 MiB, which no file of this kind is"));
-        }
-    }
-    buffer.truncate(length);
-    Ok(())
+    fill_from(buffer, |free, offset| file.read_at(free, offset))
 }
 
 #[cfg(test)]

@@ -51,9 +51,70 @@ pub fn trimmed(bytes: &[u8]) -> &[u8] {
     bytes.trim_ascii()
 }
 
+/// How many numbers `net/dev` has of an interface.
+pub const INTERFACE_COLUMNS: usize = 16;
+
+/// The interfaces of a `net/dev`, each with its numbers in the order of the kernel's `net/core/net-procfs.c`: received bytes, packets, errs, drop, fifo, frame,
+/// compressed, multicast; sent bytes, packets, errs, drop, fifo, colls, carrier, compressed. A line that cannot be understood is given as an error.
+pub fn interfaces(bytes: &[u8]) -> impl Iterator<Item = Result<(&[u8], [u64; INTERFACE_COLUMNS]), &[u8]>> {
+    // Two lines of headings, which are the only ones with a bar.
+    lines(bytes).filter(|line| !line.contains(&b'|')).map(|line| interface(line).ok_or(line))
+}
+
+/// `  eth0: 1 2 ... 16`. The name ends at the last colon; on old kernels the first number stands directly behind it.
+fn interface(line: &[u8]) -> Option<(&[u8], [u64; INTERFACE_COLUMNS])> {
+    let colon = memchr::memrchr(b':', line)?;
+    let (name, rest) = line.split_at_checked(colon)?;
+    let name = trimmed(name);
+    let mut fields = fields(rest.strip_prefix(b":")?);
+    let mut numbers = [0; INTERFACE_COLUMNS];
+    for slot in &mut numbers {
+        *slot = unsigned(fields.next()?)?;
+    }
+    (!name.is_empty() && name != b"." && name != b"..").then_some((name, numbers))
+}
+
+/// The microseconds behind `total=` in the line of a file of pressure that begins with `share`, which is `some` or `full`:
+/// `some avg10=0.00 avg60=0.00 avg300=0.00 total=1234`. Source: the kernel's `Documentation/accounting/psi.rst`.
+#[must_use]
+pub fn pressure(bytes: &[u8], share: &[u8]) -> Option<u64> {
+    let line = lines(bytes).find(|line| fields(line).next() == Some(share))?;
+    fields(line).find_map(|field| field.strip_prefix(b"total=")).and_then(unsigned)
+}
+
 #[cfg(test)]
 mod tests {
+    use procfs::FromBufRead;
+    use proptest::prelude::*;
+
     use super::*;
+
+    #[test]
+    fn an_interface_is_a_name_and_its_numbers() {
+        let (name, numbers) = interface(b"  eth0:12 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16").unwrap();
+        assert_eq!((name, numbers[0], numbers[15]), (&b"eth0"[..], 12, 16));
+        assert!(interface(b"  eth0: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15").is_none());
+        assert!(interface(b"..: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16").is_none());
+        let found: Vec<_> = interfaces(b"Inter-|  Receive\n face |bytes\nodd\nlo: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n").collect();
+        assert_eq!((found.len(), found[0], found[1].unwrap().0), (2, Err(&b"odd"[..]), &b"lo"[..]));
+    }
+
+    #[test]
+    fn pressure_is_what_procfs_reads() {
+        let bytes = b"some avg10=0.18 avg60=0.34 avg300=0.10 total=159886802\nfull avg10=0.18 avg60=0.34 avg300=0.10 total=159229614\n";
+        let oracle = procfs::IoPressure::from_buf_read(&bytes[..]).unwrap();
+        assert_eq!(pressure(bytes, b"some"), Some(oracle.some.total));
+        assert_eq!(pressure(bytes, b"full"), Some(oracle.full.total));
+        assert_eq!(pressure(b"some avg10=0.00\n", b"some"), None);
+        assert_eq!(pressure(b"some avg10=0.00\n", b"full"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            let _ = (interfaces(&bytes).count(), pressure(&bytes, b"some"));
+        }
+    }
 
     #[test]
     fn numbers() {

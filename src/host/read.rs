@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::Root;
 
 /// A host file larger than this is refused: no file that a collector reads comes near it.
-pub(super) const LARGEST_FILE: usize = 16 << 20;
-pub(super) const STEP: usize = 16 << 10;
+const LARGEST_FILE: usize = 16 << 20;
+const STEP: usize = 16 << 10;
 
 /// A host file that could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -150,16 +150,21 @@ impl Reader {
     }
 }
 
-/// Reads a whole file into `buffer`. A short read is not the end: the kernel may break at a line.
+/// Reads a whole file into `buffer`.
 pub(super) fn fill(path: &Path, buffer: &mut Vec<u8>) -> io::Result<()> {
     let mut file = File::open(path)?;
+    fill_from(buffer, |free, _| file.read(free))
+}
+
+/// Reads into `buffer` until `read`, which gets the free room and the offset, gives nothing more. A short read is not the end: the kernel may break at a line.
+pub(super) fn fill_from(buffer: &mut Vec<u8>, mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>) -> io::Result<()> {
     let mut length = 0;
     loop {
         if buffer.len() < length + STEP {
             buffer.resize(length + STEP, 0);
         }
         let Some(free) = buffer.get_mut(length..) else { break };
-        match file.read(free) {
+        match read(free, length as u64) {
             Ok(0) => break,
             Ok(count) => length += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -7,6 +7,7 @@ use regex::Regex;
 use super::json::{escape, member};
 use super::{ContainerId, ContainerMeta};
 use crate::model::whole;
+use crate::swarm::identity::TaskIdentity;
 
 /// The dataset of container logs, where no label tells another.
 const DATASET: &str = "docker.logs";
@@ -46,9 +47,9 @@ impl Enrichment {
         if task.service_name.is_some() || task.service_id.is_some() {
             tail.extend_from_slice(b",\"service\":{");
             members(&[("id", task.service_id), ("name", task.service_name)], &mut tail);
-            if let Some(slot) = task.slot {
+            if let Some(slot) = TaskIdentity::from_labels(&meta.labels).and_then(|task| task.slot) {
                 tail.extend_from_slice(b",\"node\":{");
-                member("name", slot, &mut tail);
+                member("name", &slot.to_string(), &mut tail);
                 tail.push(b'}');
             }
             tail.push(b'}');
@@ -118,29 +119,17 @@ struct Task<'a> {
     service_id: Option<&'a str>,
     service_name: Option<&'a str>,
     stack: Option<&'a str>,
-    slot: Option<&'a str>,
 }
 
 impl<'a> Task<'a> {
     fn of(label: impl Fn(&str) -> Option<&'a str>) -> Self {
-        let mut task = Self {
+        Self {
             id: label("com.docker.swarm.task.id"),
             name: label("com.docker.swarm.task.name"),
             service_id: label("com.docker.swarm.service.id"),
             service_name: label("com.docker.swarm.service.name"),
             stack: label("com.docker.stack.namespace"),
-            slot: None,
-        };
-        task.slot = task.find_slot(label("com.docker.swarm.node.id"));
-        task
-    }
-
-    /// The slot stands only in the task's name: `<service>.<slot>.<task id>`. A task of a global service has its node's id in that place.
-    fn find_slot(&self, node_id: Option<&str>) -> Option<&'a str> {
-        let behind_service = self.name?.strip_prefix(self.service_name?)?.strip_prefix('.')?;
-        let slot = behind_service.strip_suffix(self.id?)?.strip_suffix('.')?;
-        let number = !slot.is_empty() && slot.bytes().all(|byte| byte.is_ascii_digit());
-        (number && Some(slot) != node_id).then_some(slot)
+        }
     }
 }
 
