@@ -36,6 +36,8 @@ enum Reply {
     Close,
     /// Everything is taken, and the answer is of another kind.
     Text(&'static str),
+    /// Everything is taken, and the answer has that many bytes.
+    Long(usize),
     /// Everything is taken, and no answer comes.
     Silence,
 }
@@ -150,6 +152,7 @@ async fn handle(shared: Shared, request: Request<Incoming>) -> Result<Response<B
             Ok(Response::new(BodyExt::boxed(StreamBody::new(frames))))
         }
         (Reply::Text(other), _) => Ok(answer(200, other)),
+        (Reply::Long(bytes), _) => Ok(answer(200, vec![b' '; bytes])),
         (Reply::Silence, _) => std::future::pending().await,
         _ => Err(std::io::Error::other("closed")),
     }
@@ -555,6 +558,25 @@ async fn refused_records_do_not_stop_a_route_that_has_no_room_for_them() {
     assert_eq!(setting.deliver(10..20).await, (5, 0, 5));
     assert_eq!((setting.dropped("dead_letter_failed"), setting.counter("skep_log_dead_letters_total")), (5, 5));
     assert_eq!(setting.deliver(20..30).await, (10, 0, 0));
+}
+
+/// On the one thread of a runtime nothing else would run while a batch is compressed or a file of secrets is read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn long_work_lets_other_tasks_go_on() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let long = tokio::spawn(async move { super::off_the_workers(|| told.recv_timeout(GUARD)) });
+    let other = tokio::spawn(async move { tell.send(()) });
+    assert!(long.await.unwrap().is_ok() && other.await.unwrap().is_ok());
+}
+
+/// An answer that is longer than its bound is not read; the request is divided until it is short enough.
+#[tokio::test]
+async fn an_answer_that_is_too_long_divides_the_request() {
+    let (address, shared) = start().await;
+    let setting = open(&format!("elasticsearch://{address}"));
+    script(&shared, [Reply::Long(33 << 20)]);
+    assert_eq!(setting.deliver(0..5000).await, (0, 5000, 0));
+    assert_eq!((shared.lock().unwrap().requests, setting.retries("200")), (3, 5000));
 }
 
 /// Fifty batches through every fault: nothing is lost, nothing is there twice.
