@@ -7,8 +7,9 @@
 //! A cursor that cannot be read is moved aside and told; the route then begins as a new one, and what is sent again is recognised by its id.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -135,10 +136,12 @@ impl CursorFile {
         self.buffer.push(b'\n');
         let directory = self.path.parent().unwrap_or(Path::new("."));
         let beside = self.path.with_extension("new");
-        let mut file = match File::create(&beside) {
+        // It says which containers ran here, and for file:// where the output is: nobody else's business.
+        let create = || OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside);
+        let mut file = match create() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(directory)?;
-                File::create(&beside)?
+                DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+                create()?
             }
             created => created?,
         };
@@ -219,6 +222,8 @@ mod tests {
         assert_eq!(file.load("es").unwrap(), Found::Nothing);
         file.save("es", &cursor()).unwrap();
         assert_eq!(file.load("es").unwrap(), Found::Cursor(cursor()));
+        let mode = |path: &Path| std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path).unwrap().permissions()) & 0o777;
+        assert_eq!((mode(&file.path), mode(file.path.parent().unwrap())), (0o600, 0o700));
     }
 
     #[test]

@@ -84,7 +84,43 @@ pub struct RouteMetrics {
     vecs: LogVecs,
 }
 
+/// A counter with a label begins at 0 for every value that is known beforehand: a series that begins with its first event has no increase for Prometheus
+/// to see, and the first loss would raise no alert. Each list belongs to the method of the same name.
+const DROPPED: [&str; 4] = ["malformed", "batch_overflow", "dead_letter_failed", "dead_letter_rotated"];
+const GAPS: [&str; 3] = ["rotated_away", "spool_full", "truncated_file"];
+/// Another status begins with its first event.
+const RETRIED: [&str; 14] =
+    ["connect", "timeout", "answer", "write", "file", "400", "401", "403", "404", "413", "429", "500", "502", "503"];
+/// What else a sink says is `other`, for a label takes no text from outside.
+const DEAD_LETTERS: [&str; 9] = [
+    "mapper_parsing_exception",
+    "document_parsing_exception",
+    "illegal_argument_exception",
+    "strict_dynamic_mapping_exception",
+    "json_parse_exception",
+    "x_content_parse_exception",
+    "parse_exception",
+    "too_large",
+    OTHER,
+];
+const OTHER: &str = "other";
+const RESCANS: [&str; 4] = ["start", "overflow", "no_inotify", "periodic"];
+const FILE_ERRORS: [&str; 5] = ["open", "read", "spool", "watch", "compressed"];
+const SPOOL_GIVEN_UP: [&str; 2] = ["bytes", "lines"];
+
 impl RouteMetrics {
+    fn begin(self) -> Self {
+        let of = &self.vecs;
+        let families: [(&IntCounterVec, &[&str]); 4] =
+            [(&of.dropped, &DROPPED), (&of.gaps, &GAPS), (&of.retries, &RETRIED), (&of.dead_letters, &DEAD_LETTERS)];
+        for (family, values) in families {
+            for value in values {
+                family.with_label_values(&[&*self.route, value]).inc_by(0);
+            }
+        }
+        self
+    }
+
     /// A line lost for good, by a bounded reason: `malformed`, `dead_letter_failed`, ...
     pub fn dropped(&self, reason: &'static str, lines: u64) {
         self.vecs.dropped.with_label_values(&[&*self.route, reason]).inc_by(lines);
@@ -100,13 +136,14 @@ impl RouteMetrics {
         self.vecs.file_errors.with_label_values(&["read"]).inc();
     }
 
-    /// Records sent again, by the status that asked for it (`429`, `503`) or `connect`, `timeout`.
+    /// Records sent again, by the status that asked for it (`429`, `503`) or `connect`, `timeout`, `answer` (not understood), `write`, `file` (of secrets).
     pub fn retried(&self, code: &str, records: u64) {
         self.vecs.retries.with_label_values(&[&*self.route, code]).inc_by(records);
     }
 
     /// A record that the sink refused for good and that lies in the dead letter file, by the sink's type of error.
     pub fn dead_letter(&self, reason: &str) {
+        let reason = DEAD_LETTERS.into_iter().find(|known| *known == reason).unwrap_or(OTHER);
         self.vecs.dead_letters.with_label_values(&[&*self.route, reason]).inc();
     }
 }
@@ -122,6 +159,18 @@ pub struct TableMetrics {
 }
 
 impl TableMetrics {
+    fn begin(self) -> Self {
+        let of = &self.vecs;
+        let families: [(&IntCounterVec, &[&str]); 3] =
+            [(&of.rescans, &RESCANS), (&of.file_errors, &FILE_ERRORS), (&of.spool_given_up, &SPOOL_GIVEN_UP)];
+        for (family, values) in families {
+            for value in values {
+                family.with_label_values(&[value]).inc_by(0);
+            }
+        }
+        self
+    }
+
     /// Containers by `source` (`file`) and `state` (`tailed`, `unreadable`, `excluded`).
     pub fn containers(&self, source: &'static str, state: &'static str, count: i64) {
         self.vecs.containers.with_label_values(&[source, state]).set(count);
@@ -277,12 +326,14 @@ impl Metrics {
             route: name.to_owned(),
             vecs: of.clone(),
         }
+        .begin()
     }
 
     /// The numbers of the file table.
     #[must_use]
     pub fn table(&self) -> TableMetrics {
         TableMetrics { pinned_bytes: self.log.pinned_bytes.clone(), spool_bytes: self.log.spool_bytes.clone(), vecs: self.log.clone() }
+            .begin()
     }
 
     /// Everything in Prometheus' text format.
@@ -305,5 +356,29 @@ mod tests {
         let mut text = Vec::new();
         metrics.encode(&mut text).unwrap();
         assert!(String::from_utf8(text).unwrap().contains("skep_log_gaps_total{reason=\"rotated_away\",route=\"es\"} 1"));
+    }
+
+    /// `increase()` sees a first loss only where the series was 0 before.
+    #[test]
+    fn what_may_be_lost_is_0_before_it_is() {
+        let metrics = Metrics::new().unwrap();
+        let (route, _table) = (metrics.route("es"), metrics.table());
+        route.dead_letter("a word of the sink's own");
+        metrics.route("es").dead_letter("too_large");
+        let mut text = Vec::new();
+        metrics.encode(&mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        for line in [
+            "skep_log_records_dropped_total{reason=\"dead_letter_failed\",route=\"es\"} 0",
+            "skep_log_gaps_total{reason=\"spool_full\",route=\"es\"} 0",
+            "skep_log_retries_total{code=\"connect\",route=\"es\"} 0",
+            "skep_log_dead_letters_total{reason=\"mapper_parsing_exception\",route=\"es\"} 0",
+            "skep_log_dead_letters_total{reason=\"other\",route=\"es\"} 1",
+            "skep_log_dead_letters_total{reason=\"too_large\",route=\"es\"} 1",
+            "skep_log_file_errors_total{operation=\"compressed\"} 0",
+            "skep_log_spool_given_up_total{unit=\"lines\"} 0",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
+        }
     }
 }

@@ -28,6 +28,10 @@ use crate::telemetry::{Part, RouteMetrics};
 
 /// Only this of an answer is of use; it makes it some thirty bytes a record.
 const FILTER: &str = "errors,items.*.status,items.*.error";
+/// Bytes of an answer that are read at most; a request whose answer is longer is divided.
+const LONGEST_ANSWER: u64 = 32 << 20;
+/// Bytes from which compression takes milliseconds.
+const LONG: usize = 64 << 10;
 /// Repetitions after which it is told that the sink has too much to do; before that it is its way of asking for patience.
 const PATIENCE: u32 = 3;
 /// How long a dead letter file that cannot be written is tried before its records are dropped: a route must not stand still for records that are refused.
@@ -317,12 +321,17 @@ impl ElasticsearchSink {
 
     /// Posts a group of records.
     async fn post(&self, state: &mut State, batch: &Batch, group: &[usize]) -> Outcome {
-        let body = match encode(&mut state.buffer, batch, group, self.spec.gzip) {
+        let encoded = if self.spec.gzip && batch.bytes_len() > LONG {
+            off_the_workers(|| encode(&mut state.buffer, batch, group, true))
+        } else {
+            encode(&mut state.buffer, batch, group, self.spec.gzip)
+        };
+        let body = match encoded {
             Ok(body) => body,
             Err(error) => return Outcome::Broken(error.to_string()),
         };
         // An error with its reason is some hundred bytes; a kibibyte of quoted document and its cause are more.
-        let longest_answer = (64 << 10) + 8192 * group.len() as u64;
+        let longest_answer = ((64 << 10) + 8192 * group.len() as u64).min(LONGEST_ANSWER);
         let (content_type, gzip) = ("application/x-ndjson", self.spec.gzip);
         let request =
             Request { method: Method::Post, path: "_bulk", query: &[("filter_path", FILTER)], content_type, gzip, body, longest_answer };

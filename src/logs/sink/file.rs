@@ -3,9 +3,9 @@
 //! The cursor keeps how far the output was whole ([`FileSink::checkpoint`]); at the start the file is cut there ([`FileSink::restore`]), so that a death
 //! between the write and the cursor repeats nothing. A file is begun anew only between batches: when it is, the cursor knows all of the one before.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -269,9 +269,10 @@ fn unwritable(spec: &FileSpec, error: &io::Error) -> String {
     )
 }
 
+/// The output is for somebody to read, of the group that runs the agent, and for nobody else.
 fn reopen_at(directory: &Path, path: &Path) -> io::Result<File> {
-    fs::create_dir_all(directory)?;
-    let file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
+    DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
+    let file = OpenOptions::new().create(true).append(true).read(true).mode(0o640).open(path)?;
     File::open(directory)?.sync_all()?;
     Ok(file)
 }
@@ -383,6 +384,10 @@ mod tests {
             deliver(&sink, start * 10..start * 10 + 10).await;
         }
         assert_eq!(all(directory.path()), (20..50).collect::<Vec<_>>());
+        for file in fs::read_dir(&spec.directory).unwrap() {
+            let mode = file.unwrap().metadata().unwrap().mode() & 0o777;
+            assert_eq!(mode & !0o640, 0, "{mode:o}: nobody else reads it");
+        }
         assert_eq!(sink.checkpoint().unwrap()["generation"], 5);
         let old = FileSpec { max_age: Some(Duration::ZERO), max_bytes: 1 << 20, ..spec };
         let sink = open(&old, &Parts::default());

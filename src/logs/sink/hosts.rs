@@ -48,7 +48,8 @@ pub(super) struct Request<'a> {
     /// Whether the body is compressed.
     pub(super) gzip: bool,
     pub(super) body: Bytes,
-    /// Bytes of the longest answer that is read.
+    /// Bytes of the longest answer that is read. It holds for an answer that tells its length; the crate gives a body only as a whole, so one in chunks is
+    /// bounded by `filter_path` and the time limit alone.
     pub(super) longest_answer: u64,
 }
 
