@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,8 @@ use crate::telemetry::TableMetrics;
 
 const META: &str = "meta.json";
 const CHUNK: usize = 1 << 20;
+/// How often it is told that lines are given up.
+const TELL_AGAIN: Duration = Duration::from_secs(600);
 
 /// What the thread is asked to do.
 #[derive(Debug)]
@@ -87,7 +90,7 @@ impl Spool {
     pub(super) fn start(dir: Option<PathBuf>, metrics: TableMetrics, done: impl Fn() + Send + 'static) -> io::Result<Self> {
         let (jobs, work) = mpsc::channel();
         let (tell, results) = mpsc::channel();
-        let worker = Worker { dir, metrics, metas: HashMap::new() };
+        let worker = Worker { dir, metrics, metas: HashMap::new(), told: None };
         let thread = std::thread::Builder::new().name("skep-spool".to_owned()).spawn(move || worker.run(&work, &tell, &done))?;
         Ok(Self { jobs, results, thread: Mutex::new(Some(thread)) })
     }
@@ -118,6 +121,8 @@ struct Worker {
     metrics: TableMetrics,
     /// What stands in each `meta.json`, so that it is not written anew with every file.
     metas: HashMap<ContainerId, Vec<u8>>,
+    /// When it was last told that lines were given up.
+    told: Option<Instant>,
 }
 
 impl Worker {
@@ -142,6 +147,14 @@ impl Worker {
                         0
                     });
                     self.metrics.spool_given_up(end.saturating_sub(from), lines);
+                    // Counted each time, told now and again: at the bound this comes with every rotation.
+                    if self.told.is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
+                        self.told = Some(Instant::now());
+                        tracing::warn!(
+                            lines,
+                            "lines that no route had shipped were given up at the bound of the spool: a larger --logs.spool-bytes keeps more"
+                        );
+                    }
                     if let Some(copy) = copy {
                         self.remove(&copy);
                     }
