@@ -44,15 +44,6 @@ impl Layout {
         trees.iter().take(Tree::Unified as usize).any(Option::is_some).then_some(Self::V1 { trees })
     }
 
-    /// 1 or 2.
-    #[must_use]
-    pub const fn version(&self) -> u8 {
-        match self {
-            Self::V1 { .. } => 1,
-            Self::V2 { .. } => 2,
-        }
-    }
-
     pub(super) fn trees(&self) -> [Option<&Path>; 6] {
         match self {
             Self::V1 { trees } => trees.each_ref().map(Option::as_deref),
@@ -91,7 +82,7 @@ mod tests {
 
     #[test]
     fn unified_hybrid_and_nothing() {
-        assert_eq!(layout(&["cgroup.controllers", "memory.stat"]).1.unwrap().version(), 2);
+        assert!(matches!(layout(&["cgroup.controllers", "memory.stat"]).1, Some(Layout::V2 { .. })));
         assert_eq!(layout(&["empty/file"]).1, None);
         let (directory, hybrid) = layout(&["cpuacct,cpu/cpu.stat", "memory/memory.stat", "unified/cgroup.controllers"]);
         let base = directory.path().join("fs/cgroup");

@@ -134,13 +134,6 @@ impl Group {
         usage.complete(self.is_root);
         there
     }
-
-    /// Closes the files that are kept open.
-    pub fn close(&mut self) {
-        for slot in &mut self.slots {
-            slot.close();
-        }
-    }
 }
 
 #[cfg(test)]

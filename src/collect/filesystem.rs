@@ -12,12 +12,11 @@ use rustix::io::Errno;
 
 use super::duration::duration;
 use super::filter::Filter;
-use super::mounts;
 use super::statpool::{Ask, Figures, Outcome, Pool};
 use super::{CollectError, Collector, Entry, Oddities, Pass, Presence, entry};
 use crate::config::{Flag, FlagKind, Settings};
 use crate::exposition::Writer;
-use crate::host::{Root, parse};
+use crate::host::{self, Root, parse};
 use crate::model::{Kind, LabelSet, Value};
 
 const POINTS_INCLUDE: Flag = Flag::new(
@@ -146,9 +145,9 @@ fn keep(raw: &mut Vec<u8>, bytes: &[u8]) -> bool {
 impl Filesystem {
     /// Makes `mounts` and `asks` of `raw`. A point that is there twice with the same labels is exported once, as the later one, which hides the other.
     fn read(&mut self, root: &Root, odd: &mut Oddities) {
-        let found: Vec<mounts::Mount<'_>> = parse::lines(&self.raw)
+        let found: Vec<host::Mount<'_>> = parse::lines(&self.raw)
             .filter_map(|line| {
-                let mount = mounts::Mount::of(line);
+                let mount = host::Mount::of(line);
                 if mount.is_none() {
                     odd.line("mountinfo", line);
                 }

@@ -16,7 +16,6 @@ mod filter;
 mod interfaces;
 mod loadavg;
 mod meminfo;
-mod mounts;
 mod names;
 mod netdev;
 mod netstat;

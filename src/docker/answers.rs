@@ -15,22 +15,10 @@ pub struct EngineInfo {
     pub name: String,
     /// The node's id in its Swarm.
     pub node_id: Option<String>,
-    /// The node's address in its Swarm.
-    pub node_addr: Option<String>,
-    /// `active`, `inactive`, `pending`, `error`, `locked`, or what a later engine says.
-    pub swarm_state: String,
-    /// Whether the node is a manager.
-    pub control_available: bool,
     /// Where the engine keeps its data, on its own file system: `/var/lib/docker`.
     pub docker_root_dir: PathBuf,
-    /// The storage driver: `overlay2`, `overlayfs`.
-    pub driver: String,
     /// The security options as the engine words them: `name=seccomp,profile=builtin`.
     pub security_options: Vec<String>,
-    /// `cgroupfs`, `systemd` or `none`.
-    pub cgroup_driver: String,
-    /// `1` or `2`; engines before 20.10 do not tell.
-    pub cgroup_version: Option<u8>,
     /// The engine's version: `29.7.2`.
     pub server_version: String,
     /// The engine's clock, nanoseconds since the epoch.
@@ -69,13 +57,7 @@ pub(super) struct InfoAnswer {
     #[serde(deserialize_with = "lenient")]
     docker_root_dir: String,
     #[serde(deserialize_with = "lenient")]
-    driver: String,
-    #[serde(deserialize_with = "lenient")]
     security_options: Vec<String>,
-    #[serde(deserialize_with = "lenient")]
-    cgroup_driver: String,
-    #[serde(deserialize_with = "lenient")]
-    cgroup_version: String,
     #[serde(deserialize_with = "lenient")]
     server_version: String,
     #[serde(deserialize_with = "lenient")]
@@ -89,12 +71,6 @@ pub(super) struct InfoAnswer {
 struct SwarmAnswer {
     #[serde(rename = "NodeID", deserialize_with = "lenient")]
     node_id: String,
-    #[serde(rename = "NodeAddr", deserialize_with = "lenient")]
-    node_addr: String,
-    #[serde(rename = "LocalNodeState", deserialize_with = "lenient")]
-    local_node_state: String,
-    #[serde(rename = "ControlAvailable", deserialize_with = "lenient")]
-    control_available: bool,
 }
 
 impl From<InfoAnswer> for EngineInfo {
@@ -103,14 +79,8 @@ impl From<InfoAnswer> for EngineInfo {
         Self {
             name: answer.name,
             node_id: told(answer.swarm.node_id),
-            node_addr: told(answer.swarm.node_addr),
-            swarm_state: answer.swarm.local_node_state,
-            control_available: answer.swarm.control_available,
             docker_root_dir: answer.docker_root_dir.into(),
-            driver: answer.driver,
             security_options: answer.security_options,
-            cgroup_driver: answer.cgroup_driver,
-            cgroup_version: answer.cgroup_version.parse().ok(),
             server_version: answer.server_version,
             system_time: time::parse(&answer.system_time),
         }
@@ -136,9 +106,6 @@ pub struct ListedContainer {
     /// The image as it was asked for.
     #[serde(rename = "Image", deserialize_with = "lenient")]
     pub image: String,
-    /// The image's digest.
-    #[serde(rename = "ImageID", deserialize_with = "lenient")]
-    pub image_id: String,
     /// Labels.
     #[serde(rename = "Labels", deserialize_with = "lenient")]
     pub labels: BTreeMap<String, String>,
@@ -180,8 +147,6 @@ pub struct Inspected {
     pub name: String,
     /// The image as it was asked for.
     pub image: String,
-    /// The image's digest.
-    pub image_id: String,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// `created`, `running`, `paused`, `restarting`, `removing`, `exited`, `dead`, or what a later engine says.
@@ -200,16 +165,10 @@ pub struct Inspected {
     pub exit_code: Option<i64>,
     /// How often the engine's restart policy started it anew.
     pub restart_count: u64,
-    /// Whether the last run ended for want of memory.
-    pub oom_killed: bool,
     /// `bridge`, `host`, `none`, `container:<id>`, or a network's name.
     pub network_mode: String,
     /// `--cpu-shares`, when given.
     pub cpu_shares: Option<u64>,
-    /// Whether it has a terminal.
-    pub tty: bool,
-    /// Its log driver.
-    pub log_driver: String,
 }
 
 /// What the list alone tells, for a container that cannot be inspected.
@@ -221,7 +180,6 @@ impl From<ListedContainer> for Inspected {
             created: entry.created.checked_mul(1_000_000_000),
             id: entry.id,
             image: entry.image,
-            image_id: entry.image_id,
             labels: entry.labels,
             state: entry.state,
             ..Self::default()
@@ -237,8 +195,6 @@ pub(super) struct InspectAnswer {
     name: String,
     #[serde(deserialize_with = "lenient")]
     created: String,
-    #[serde(deserialize_with = "lenient")]
-    image: String,
     #[serde(deserialize_with = "lenient")]
     restart_count: u64,
     #[serde(deserialize_with = "lenient")]
@@ -258,8 +214,6 @@ struct StateAnswer {
     pid: u32,
     #[serde(deserialize_with = "lenient")]
     exit_code: Option<i64>,
-    #[serde(rename = "OOMKilled", deserialize_with = "lenient")]
-    oom_killed: bool,
     #[serde(deserialize_with = "lenient")]
     started_at: String,
     #[serde(deserialize_with = "lenient")]
@@ -282,8 +236,6 @@ struct ConfigAnswer {
     image: String,
     #[serde(deserialize_with = "lenient")]
     labels: BTreeMap<String, String>,
-    #[serde(deserialize_with = "lenient")]
-    tty: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -293,15 +245,6 @@ struct HostConfigAnswer {
     network_mode: String,
     #[serde(deserialize_with = "lenient")]
     cpu_shares: u64,
-    #[serde(deserialize_with = "lenient")]
-    log_config: LogConfigAnswer,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct LogConfigAnswer {
-    #[serde(rename = "Type", deserialize_with = "lenient")]
-    driver: String,
 }
 
 impl From<InspectAnswer> for Inspected {
@@ -312,7 +255,6 @@ impl From<InspectAnswer> for Inspected {
             id: answer.id,
             name,
             image: answer.config.image,
-            image_id: answer.image,
             labels: answer.config.labels,
             state: answer.state.status,
             health,
@@ -322,11 +264,8 @@ impl From<InspectAnswer> for Inspected {
             finished: time::parse(&answer.state.finished_at),
             exit_code: answer.state.exit_code,
             restart_count: answer.restart_count,
-            oom_killed: answer.state.oom_killed,
             network_mode: answer.host_config.network_mode,
             cpu_shares: Some(answer.host_config.cpu_shares).filter(|shares| *shares != 0),
-            tty: answer.config.tty,
-            log_driver: answer.host_config.log_config.driver,
         }
     }
 }

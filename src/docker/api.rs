@@ -83,12 +83,6 @@ impl Engine {
         Ok(Self { prefix: format!("/v{major}.{minor}").into(), ..unversioned })
     }
 
-    /// The API version that requests carry: `1.41`.
-    #[must_use]
-    pub fn api_version(&self) -> &str {
-        self.prefix.trim_start_matches("/v")
-    }
-
     /// What the engine says of itself and of its node.
     ///
     /// # Errors

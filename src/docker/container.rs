@@ -30,8 +30,6 @@ pub struct Container {
     pub name: String,
     /// The image as it was asked for.
     pub image: String,
-    /// The image's digest.
-    pub image_id: String,
     /// All labels.
     pub labels: BTreeMap<String, String>,
     /// The Swarm task that it is of.
@@ -52,16 +50,10 @@ pub struct Container {
     pub exit_code: Option<i64>,
     /// How often the engine's restart policy started it anew.
     pub restart_count: u64,
-    /// Whether its last run ended for want of memory.
-    pub oom_killed: bool,
     /// `bridge`, `host`, `none`, `container:<id>`, or a network's name.
     pub network_mode: String,
     /// `--cpu-shares`, when given.
     pub cpu_shares: Option<u64>,
-    /// Whether it has a terminal.
-    pub tty: bool,
-    /// Its log driver.
-    pub log_driver: String,
     /// The labels of its series, rendered: `id`, `name`, `image`, and of its labels those that are chosen.
     pub series: LabelSet,
 }
@@ -114,7 +106,6 @@ impl Labelling {
             id,
             name: told.name,
             image: told.image,
-            image_id: told.image_id,
             labels: told.labels,
             // A pid is kept only for a state in which there is one: elsewhere it may by now be another process's.
             pid: told.pid.filter(|_| running),
@@ -125,11 +116,8 @@ impl Labelling {
             state: told.state,
             health: told.health,
             restart_count: told.restart_count,
-            oom_killed: told.oom_killed,
             network_mode: told.network_mode,
             cpu_shares: told.cpu_shares,
-            tty: told.tty,
-            log_driver: told.log_driver,
         })
     }
 

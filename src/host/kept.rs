@@ -19,19 +19,6 @@ pub struct Kept {
     file: Option<File>,
 }
 
-impl Kept {
-    /// Closes the file; the next read opens it anew.
-    pub fn close(&mut self) {
-        self.file = None;
-    }
-
-    /// Whether a descriptor is held.
-    #[must_use]
-    pub const fn is_open(&self) -> bool {
-        self.file.is_some()
-    }
-}
-
 /// A process, held by its directory in procfs. The handle stays with the process that it was opened for: when that one has ended, reading fails, also when its
 /// number has been given to another. It holds no namespace alive.
 #[derive(Debug)]
@@ -148,7 +135,7 @@ mod tests {
         let mut reader = Reader::new(Arc::new(Root::find(Some(path.into()), Some(path.into()), Some(path.into()), None)));
         let mut slot = Kept::default();
         assert!(reader.kept(path, "usage", &mut slot).unwrap_err().is_absent());
-        assert!(!slot.is_open());
+        assert!(slot.file.is_none());
         for text in ["1\n", "22222\n", "3\n"] {
             std::fs::write(path.join("usage"), text).unwrap();
             assert_eq!(reader.kept(path, "usage", &mut slot).unwrap(), text.as_bytes());

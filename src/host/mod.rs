@@ -5,12 +5,14 @@
 
 mod list;
 mod kept;
+mod mounts;
 pub mod parse;
 mod probe;
 mod read;
 mod root;
 
 pub use kept::{Kept, Process};
+pub use mounts::Mount;
 pub use probe::{Probe, probe};
 pub use read::{NetSource, ReadError, Reader};
 pub use root::Root;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::host::Mount;
 use crate::host::parse::lines;
 use crate::logs::ContainerId;
 
@@ -67,13 +68,12 @@ pub fn own_container_id() -> Option<ContainerId> {
 pub fn container_id_of(mountinfo: &[u8], cgroup: &[u8]) -> Option<ContainerId> {
     const OVER: [&[u8]; 3] = [b"/etc/hostname", b"/etc/hosts", b"/etc/resolv.conf"];
     let mounted = lines(mountinfo).find_map(|line| {
-        let mut fields = line.split(|byte| *byte == b' ');
-        let (root, mount_point) = (fields.nth(3)?, fields.next()?);
+        let Mount { root, point, .. } = Mount::of(line)?;
         // A mount of the host's whole containers directory, as a log reader has, must not be taken for one's own.
-        if !OVER.contains(&mount_point) {
+        if !OVER.contains(&&*point) {
             return None;
         }
-        let start = memchr::memmem::rfind(root, b"/containers/")? + b"/containers/".len();
+        let start = memchr::memmem::rfind(&root, b"/containers/")? + b"/containers/".len();
         id_at(root.get(start..)?)
     });
     mounted.or_else(|| {

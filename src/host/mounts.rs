@@ -2,30 +2,34 @@
 
 use std::borrow::Cow;
 
-use crate::host::parse;
+use super::parse;
 
 /// A mount, as a line tells it, with its escapes taken back.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Mount<'a> {
+pub struct Mount<'a> {
     /// Major and minor number of the device.
-    pub(super) device_number: (u64, u64),
+    pub device_number: (u64, u64),
+    /// What of the file system is mounted: `/`, or the directory or file that was bound.
+    pub root: Cow<'a, [u8]>,
     /// Where it is mounted, seen from the root of the process whose file it is.
-    pub(super) point: Cow<'a, [u8]>,
+    pub point: Cow<'a, [u8]>,
     /// What is mounted: `/dev/vda`, `server:/export`, anything.
-    pub(super) source: Cow<'a, [u8]>,
+    pub source: Cow<'a, [u8]>,
     /// The type of the file system.
-    pub(super) kind: Cow<'a, [u8]>,
+    pub kind: Cow<'a, [u8]>,
     /// Whether this mount or its file system cannot be written, or ext4 has shut itself off after an error (`emergency_ro`).
-    pub(super) read_only: bool,
+    pub read_only: bool,
 }
 
 impl<'a> Mount<'a> {
     /// Reads a line; `None` when it is none. Fields stand between single blanks, and one of them (the source) may be empty.
-    pub(super) fn of(line: &'a [u8]) -> Option<Self> {
+    #[must_use]
+    pub fn of(line: &'a [u8]) -> Option<Self> {
         let mut fields = line.split(|byte| *byte == b' ');
         let mut number = fields.nth(2)?.splitn(2, |byte| *byte == b':').map(parse::unsigned);
         let device_number = (number.next()??, number.next()??);
-        let point = fields.nth(1)?;
+        let root = fields.next()?;
+        let point = fields.next()?;
         let options = fields.next()?;
         // Any number of optional fields, ended by a hyphen.
         fields.find(|field| *field == b"-")?;
@@ -33,6 +37,7 @@ impl<'a> Mount<'a> {
         let has = |options: &[u8], wanted: &[u8]| options.split(|byte| *byte == b',').any(|option| option == wanted);
         Some(Self {
             device_number,
+            root: unescaped(root),
             point: unescaped(point),
             source: unescaped(source),
             kind: unescaped(kind),
@@ -42,7 +47,8 @@ impl<'a> Mount<'a> {
     }
 
     /// Whether it is answered by somebody else than this kernel, and so may never be.
-    pub(super) fn may_hang(&self) -> bool {
+    #[must_use]
+    pub fn may_hang(&self) -> bool {
         const REMOTE: [&[u8]; 9] = [b"nfs", b"cifs", b"smb", b"fuse", b"ceph", b"9p", b"afs", b"lustre", b"gluster"];
         REMOTE.iter().any(|kind| self.kind.starts_with(kind))
     }
@@ -94,6 +100,7 @@ mod tests {
         let oracle = MountInfo::from_line(line).unwrap();
         let mount = Mount::of(line.as_bytes()).unwrap();
         assert_eq!(format!("{}:{}", mount.device_number.0, mount.device_number.1), oracle.majmin);
+        assert_eq!(&*mount.root, oracle.root.as_bytes());
         assert_eq!(&*mount.point, oracle.mount_point.to_str().unwrap().as_bytes());
         assert_eq!(&*mount.source, oracle.mount_source.unwrap().as_bytes());
         assert_eq!(&*mount.kind, oracle.fs_type.as_bytes());
