@@ -141,7 +141,7 @@ impl<'a> Parser<'a> {
         let (authority, path) = body.find('/').map_or((body, ""), |slash| body.split_at(slash));
         let (credentials, hosts) = authority.rsplit_once('@').map_or((None, authority), |(of, hosts)| (Some(of), hosts));
         let hosts = hosts.split(',').map(|host| parse_host(host.trim())).collect::<Result<Vec<_>, _>>()?;
-        let path = decode(path.trim_end_matches('/'))?;
+        let path = decode(path)?.trim_end_matches('/').to_owned();
         let (mut user, mut password) = (None, None);
         if let Some(of) = credentials {
             let Some((name, secret)) = of.split_once(':') else {
