@@ -263,6 +263,7 @@ mod tests {
         assert_eq!(route.name(), "elasticsearch://es:9200/docker-logs-%Y.%m.%d");
         let of = elasticsearch("elasticsearch://es");
         assert_eq!((of.tls, of.gzip, of.manage_template, of.timeout), (false, true, true, Duration::from_secs(60)));
+        assert_eq!(elasticsearch("elasticsearch://es/a/%2f").path, "/a", "a slash at the end is none, encoded or not");
         assert_eq!(RouteSpec::parse("stdout:").unwrap().name(), "stdout");
         let file = RouteSpec::parse("file:///var/log/out?max_bytes=10MB&max_age=1d&keep=3").unwrap();
         assert_eq!(file.name(), "file:/var/log/out");
