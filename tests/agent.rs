@@ -128,6 +128,7 @@ fn pages_answer() {
         "node_memory_MemTotal_bytes{",
         "skep_build_info{",
         "node_scrape_collector_success{collector=\"stat\"",
+        "node_scrape_collector_success{collector=\"containers\"",
     ] {
         assert!(metrics.contains(part), "{part}");
     }

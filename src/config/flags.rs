@@ -30,6 +30,7 @@ pub static GENERAL: &[Flag] = &[
         None,
         "Where the engine keeps its containers' log files [default: containers below its data root].",
     ),
+    Flag::new("collector.containers", Switch, Some("true"), "Metrics of containers."),
     Flag::new(
         "containers.label",
         One("REGEX"),
