@@ -176,8 +176,9 @@ fn list(dir: &Path, id: &ContainerId, stat: &mut Stat<'_>) -> io::Result<Listing
 impl Chain {
     /// Opens every file that is new, and brings all in order.
     ///
-    /// The order is trusted when two looks saw the same, with everything open in between. A held inode is not recycled and numbers only grow, so each name
-    /// pointed to its file for the whole time between the two looks, and all of them at once. One look is enough when nothing moved since the last.
+    /// The order is trusted when two looks saw the same, with everything open before both. A held inode is not recycled and numbers only grow, so each name
+    /// pointed to its file for the whole time between the two looks, and all of them at once. One look is enough when nothing moved since the last. (A look
+    /// that met a file which was not open yet proves nothing: that file may be gone before it is opened, and its inode be another's.)
     pub(super) fn look(&mut self, dir: &Path, id: &ContainerId) -> Look {
         self.look_by(dir, id, &mut |path| std::fs::metadata(path))
     }
@@ -199,6 +200,7 @@ impl Chain {
                 self.compressed = listing.compressed;
                 return Look::Settled { written: listing.written, compressed, failed: failed.len() };
             }
+            let is_all_held = unknown.is_empty();
             for seen in unknown {
                 match open(&path_of(dir, id, seen.number)) {
                     Ok(Some((file, identity))) => {
@@ -211,7 +213,7 @@ impl Chain {
                     Err(_) => failed.push(seen.identity),
                 }
             }
-            before = Some(listing.seen);
+            before = is_all_held.then_some(listing.seen);
         }
         Look::Unsettled
     }
