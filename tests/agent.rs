@@ -605,3 +605,33 @@ fn a_first_start_ships_what_is_not_older_than_it_was_told() {
     assert_eq!(agent.stop(), Some(0));
     assert_eq!(shipped(&output).into_values().next().unwrap(), ["new", "newer"]);
 }
+
+#[test]
+fn a_file_that_was_cut_from_outside_is_not_sent_again() {
+    let place = Place::new();
+    let mut writer = Writer::create(&place.containers, 1, "cut", 0, 1);
+    let log = writer.directory.join(format!("{}-json.log", writer.id));
+    let agent = place.start(&[&place.file_route()]);
+    writer.line("stdout", "one, which is a long line");
+    place.until_shipped(vec!["one, which is a long line".to_owned()]);
+    // As logrotate's copytruncate does it. The engine appends, and so does this one.
+    fs::File::options().write(true).open(&log).unwrap().set_len(0).unwrap();
+    writer.append_again();
+    writer.line("stdout", "two");
+    let mut expected = vec!["one, which is a long line".to_owned(), "two".to_owned()];
+    place.until_shipped(expected.clone());
+    agent.kill();
+    let agent = place.start(&[&place.file_route()]);
+    writer.line("stdout", "three");
+    expected.push("three".to_owned());
+    place.until_shipped(expected.clone());
+    // Cut, but for its first line: by that it is recognised, and what is left comes again rather than not at all.
+    let first = fs::read(&log).unwrap().iter().position(|byte| *byte == b'\n').unwrap() as u64 + 1;
+    fs::File::options().write(true).open(&log).unwrap().set_len(first).unwrap();
+    expected.push("two".to_owned());
+    place.until_shipped(expected.clone());
+    writer.line("stdout", "four");
+    expected.push("four".to_owned());
+    place.until_shipped(expected);
+    agent.kill();
+}

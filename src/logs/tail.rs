@@ -337,6 +337,16 @@ impl Tail {
                 break;
             };
             self.file = Some(Arc::clone(&file));
+            if file.is_cut() {
+                let Some(next) = next else {
+                    self.seen = Some(changed);
+                    break;
+                };
+                self.metrics.gap("truncated_file");
+                self.move_to(Place { file: next.fingerprint(), offset: next.base() });
+                progress = Progress::Read;
+                continue;
+            }
             let is_final = file.is_final();
             match self.chunk(&file, at, is_final, buffers, encoder) {
                 Chunk::Read(bytes) => {
@@ -436,6 +446,11 @@ impl Tail {
             return Chunk::Read(length);
         }
         if length == 0 && file.len().is_ok_and(|whole| whole < at.offset) {
+            if file.is_shorter() {
+                // Somebody cut it just now. The table will say by which fingerprint it goes on.
+                return Chunk::End;
+            }
+            // By the same one, for its first line was left.
             self.metrics.gap("truncated_file");
             self.move_to(Place { file: at.file, offset: file.base() });
             return Chunk::Read(0);

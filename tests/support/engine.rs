@@ -85,6 +85,11 @@ impl Writer {
         self.size = 0;
     }
 
+    /// The live file as the engine has it open: what is written goes to its end, wherever that is.
+    pub(crate) fn append_again(&mut self) {
+        self.live = OpenOptions::new().append(true).open(self.directory.join(format!("{}-json.log", self.id))).unwrap();
+    }
+
     /// Removes the container with its log, as `docker rm` does.
     pub(crate) fn remove(self) {
         fs::remove_dir_all(&self.directory).unwrap();

@@ -321,6 +321,7 @@ impl Chain {
                 Some(number) => number > 0,
                 None => file.identity.is_none() || at + 1 < count,
             };
+            failed += usize::from(file.go_on_behind_cut().is_err());
             failed += usize::from(file.settle(is_final).is_err());
         }
         self.tell_apart();
@@ -393,9 +394,9 @@ impl Chain {
         self.files.iter().filter(|file| !file.is_hidden).filter_map(Tracked::log).cloned().collect()
     }
 
-    /// Whether a file waits for its first line.
-    pub(super) fn is_nameless(&self) -> bool {
-        self.files.iter().any(|file| matches!(file.content, Content::Nameless(..)))
+    /// Whether a file waits for its first line, or was cut from outside and will have another.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.files.iter().any(|file| file.log().is_none_or(|log| file.number.is_some() && log.is_shorter()))
     }
 
     /// For each file the lowest offset that is not acknowledged by all; none when all have all of it.
@@ -447,6 +448,18 @@ impl Tracked {
     pub(super) fn replace(&mut self, log: Arc<LogFile>) -> Content {
         self.identity = None;
         std::mem::replace(&mut self.content, Content::Known(log))
+    }
+
+    /// What is written to a file behind a cut (`truncate`, logrotate's `copytruncate`) has another first line, by which the next run will know it.
+    fn go_on_behind_cut(&mut self) -> io::Result<()> {
+        if let Content::Known(log) = &self.content
+            && self.number.is_some()
+            && log.is_shorter()
+        {
+            self.content = Content::Nameless(log.cut()?, FirstLine::new());
+            self.is_apart = false;
+        }
+        Ok(())
     }
 
     fn settle(&mut self, is_final: bool) -> io::Result<()> {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -26,11 +26,14 @@ pub struct LogFile {
     fingerprint: Fingerprint,
     base: u64,
     is_final: AtomicBool,
+    is_cut: AtomicBool,
+    /// Behind the last byte that anybody has read.
+    reached: AtomicU64,
 }
 
 impl LogFile {
     pub(crate) const fn new(file: File, fingerprint: Fingerprint, base: u64, is_final: bool) -> Self {
-        Self { file, fingerprint, base, is_final: AtomicBool::new(is_final) }
+        Self { file, fingerprint, base, is_final: AtomicBool::new(is_final), is_cut: AtomicBool::new(false), reached: AtomicU64::new(0) }
     }
 
     /// The same file by another fingerprint.
@@ -64,6 +67,28 @@ impl LogFile {
         self.is_final.swap(is_final, Ordering::AcqRel) != is_final
     }
 
+    /// Whether somebody has cut it from outside, and what it holds now goes by another fingerprint: nothing more can be read of this one.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::Acquire)
+    }
+
+    /// Whether it has become shorter than what was read of it.
+    #[must_use]
+    pub fn is_shorter(&self) -> bool {
+        self.len().is_ok_and(|length| length < self.reached.load(Ordering::Acquire))
+    }
+
+    /// The file as it goes on behind a cut. This one is at its end.
+    ///
+    /// # Errors
+    /// When the kernel gives no descriptor.
+    pub(super) fn cut(&self) -> io::Result<File> {
+        let file = self.file.try_clone()?;
+        self.is_cut.store(true, Ordering::Release);
+        Ok(file)
+    }
+
     /// The offset after the last byte. Less than an offset that was read before if somebody cut the file from outside.
     ///
     /// # Errors
@@ -88,7 +113,11 @@ impl LogFile {
         let Some(offset) = offset.checked_sub(self.base) else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "before the first byte that was kept"));
         };
-        read_at(&self.file, buffer, offset)
+        let count = read_at(&self.file, buffer, offset)?;
+        if count > 0 {
+            self.reached.fetch_max(self.base + offset + count as u64, Ordering::AcqRel);
+        }
+        Ok(count)
     }
 }
 

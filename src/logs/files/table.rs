@@ -253,7 +253,7 @@ impl Table {
                 entry.container.touch();
                 self.is_ring_due = true;
             }
-            if entry.chain.is_nameless() {
+            if entry.chain.is_unsettled() {
                 self.update(&id);
             }
         }

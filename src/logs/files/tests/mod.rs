@@ -496,7 +496,7 @@ fn compressed_files_are_counted_and_left() {
 }
 
 #[test]
-fn a_file_that_was_cut_tells_its_length() {
+fn a_file_that_was_cut_goes_on_as_another() {
     let bench = Bench::new();
     let table = bench.table();
     let mut engine = bench.container(1);
@@ -507,10 +507,15 @@ fn a_file_that_was_cut_tells_its_length() {
         follower.read();
         follower.next == 10
     });
-    let changed = container.changed();
+    let file = Arc::clone(&container.chain()[0]);
     fs::OpenOptions::new().write(true).truncate(true).open(engine.path(0)).unwrap();
-    until(&table, "the change is told", || container.changed() > changed);
-    assert!(container.chain()[0].len().unwrap() < follower.place().unwrap().offset);
+    until(&table, "the cut is told", || file.is_cut() && container.chain().is_empty());
+    assert!(file.len().unwrap() < follower.place().unwrap().offset);
+    let line = "{\"log\":\"behind\\n\",\"stream\":\"stdout\",\"time\":\"2026-11-20T10:00:00.000000001Z\"}\n";
+    fs::OpenOptions::new().append(true).open(engine.path(0)).unwrap().write_all(line.as_bytes()).unwrap();
+    until(&table, "what is written behind it is there", || container.chain().len() == 1);
+    let next = Arc::clone(&container.chain()[0]);
+    assert!(next.fingerprint() != file.fingerprint() && !next.is_cut() && next.len().unwrap() == line.len() as u64);
 }
 
 #[test]
