@@ -11,6 +11,7 @@ use crate::config::{Adapter, Config, Fault, FlagKind, RouteSpec, flags};
 use crate::exposition::Scraper;
 use crate::host;
 use crate::logs::pipeline;
+use crate::logs::sink::{DeadLetter, Sink};
 use crate::swarm::identity::own_container_id;
 use crate::telemetry::{Metrics, Parts};
 
@@ -184,35 +185,39 @@ async fn logs(config: &Config, surroundings: &Surroundings, report: &mut Report)
             report.add("state directory", Verdict::Failed, format!("{}: {error}; set --state-dir to another directory", state.display()))
         }
     }
+    let Ok(metrics) = Metrics::new() else { return };
     for route in &config.logs.routes {
-        let (state, detail) = probe(route).await;
+        let (state, detail) = probe(route, &metrics).await;
         report.add(&format!("route {}", route.name()), state, detail);
     }
 }
 
-async fn probe(route: &RouteSpec) -> (Verdict, String) {
-    match &route.adapter {
-        Adapter::Stdout => (Verdict::Ok, "standard output".to_owned()),
-        Adapter::File(of) => match std::fs::create_dir_all(&of.directory) {
-            Ok(()) => (Verdict::Ok, of.directory.display().to_string()),
-            Err(error) => (Verdict::Failed, format!("{}: {error}", of.directory.display())),
-        },
-        Adapter::Elasticsearch(of) => {
-            let mut troubles = Vec::new();
-            for host in &of.hosts {
-                let asked = tokio::time::timeout(ROUTE_LIMIT, tokio::net::TcpStream::connect((host.name.as_str(), host.port))).await;
-                match asked {
-                    Ok(Ok(_)) => {}
-                    Ok(Err(error)) => troubles.push(format!("{host}: {error}")),
-                    Err(_) => troubles.push(format!("{host}: no answer within {} s", ROUTE_LIMIT.as_secs())),
-                }
-            }
-            match (troubles.is_empty(), troubles.len() < of.hosts.len()) {
-                (true, _) => (Verdict::Ok, format!("{} takes connections", of.hosts_text())),
-                (false, true) => (Verdict::Ok, format!("works, but {}", troubles.join("; "))),
-                (false, false) => (Verdict::Failed, troubles.join("; ")),
+/// Asks as the route itself would, credentials and certificates included; of several hosts each has to take a connection.
+async fn probe(route: &RouteSpec, metrics: &Metrics) -> (Verdict, String) {
+    let of_route = metrics.route(&route.name());
+    let dead_letter = DeadLetter::new(None, &route.name(), of_route.clone());
+    let sink = match Sink::open(route, &Parts::default(), of_route, dead_letter) {
+        Ok(sink) => sink,
+        Err(why) => return (Verdict::Failed, why),
+    };
+    let mut troubles = Vec::new();
+    if let Adapter::Elasticsearch(of) = &route.adapter {
+        for host in &of.hosts {
+            match tokio::time::timeout(ROUTE_LIMIT, tokio::net::TcpStream::connect((host.name.as_str(), host.port))).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => troubles.push(format!("{host}: {error}")),
+                Err(_) => troubles.push(format!("{host}: no answer within {} s", ROUTE_LIMIT.as_secs())),
             }
         }
+        if troubles.len() == of.hosts.len() {
+            return (Verdict::Failed, troubles.join("; "));
+        }
+    }
+    match tokio::time::timeout(ROUTE_LIMIT, sink.probe()).await {
+        Ok(Ok(found)) if troubles.is_empty() => (Verdict::Ok, found),
+        Ok(Ok(found)) => (Verdict::Ok, format!("{found}; but {}", troubles.join("; "))),
+        Ok(Err(why)) => (Verdict::Failed, why),
+        Err(_) => (Verdict::Failed, format!("no answer within {} s", ROUTE_LIMIT.as_secs())),
     }
 }
 

@@ -127,6 +127,36 @@ impl ElasticsearchSink {
         }
     }
 
+    /// Asks the server who it is, with the route's credentials and certificates.
+    ///
+    /// # Errors
+    /// A sentence, when it does not answer as one that would take records.
+    pub(super) async fn probe(&self) -> Result<String, String> {
+        let mut state = self.state.lock().await;
+        if !state.opened {
+            load(&self.spec, &mut state)?;
+        }
+        let (content_type, body) = ("application/json", Bytes::new());
+        let request = Request { method: Method::Get, path: "", query: &[], content_type, gzip: false, body, longest_answer: 64 << 10 };
+        let outcome = self.request(&mut state, request).await;
+        let host = state.hosts.last();
+        match outcome {
+            Outcome::Answered(200, answer) => {
+                let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
+                let version = |field: &str| answer.pointer(field).and_then(serde_json::Value::as_str);
+                let product = version("/version/distribution").unwrap_or("elasticsearch");
+                Ok(format!("{host} is {product} {}", version("/version/number").unwrap_or("of an unknown version")))
+            }
+            // A user who may only write must not be refused here: that it is known is enough.
+            Outcome::Answered(403, _) => Ok(format!("{host} knows the user, and does not tell its version")),
+            Outcome::Answered(401, _) => Err(format!("{host} does not accept the credentials")),
+            Outcome::Answered(status, _) => Err(format!("{host} answers {status} where Elasticsearch tells its version")),
+            Outcome::TooLong => Err(format!("{host} answers with more than a server's description")),
+            Outcome::Timeout => Err(format!("{host} does not answer in time")),
+            Outcome::Broken(why) => Err(format!("{host}: {why}")),
+        }
+    }
+
     /// Reads the files of secrets and certificates, if they were not there yet when the route was opened.
     async fn open_files(&self, state: &mut State, records: usize) {
         let mut attempt = 0;

@@ -112,6 +112,13 @@ impl FileSink {
         }
     }
 
+    /// Whether the file can be written to. Nothing is written.
+    pub(super) fn probe(&self) -> Result<String, String> {
+        let output = self.lock();
+        let live = output.live();
+        reopen_at(&output.spec.directory, &live).map(|_| live.display().to_string()).map_err(|error| unwritable(&output.spec, &error))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Output> {
         self.output.lock().unwrap_or_else(PoisonError::into_inner)
     }

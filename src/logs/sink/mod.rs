@@ -113,6 +113,18 @@ impl Sink {
         Ok(())
     }
 
+    /// Whether the sink would take records now: for `skep check`. Nothing is written to a server.
+    ///
+    /// # Errors
+    /// A sentence that says why not.
+    pub async fn probe(&self) -> Result<String, String> {
+        match self {
+            Self::Elasticsearch(sink) => sink.probe().await,
+            Self::File(sink) => sink.probe(),
+            Self::Stdout(_) => Ok("standard output".to_owned()),
+        }
+    }
+
     /// Rereads files of secrets and certificates before the next request.
     pub fn reload(&self) {
         if let Self::Elasticsearch(sink) = self {

@@ -473,6 +473,8 @@ async fn a_real_server() {
         };
         let done = |taken, duplicates, refused| Delivery::Done { taken, duplicates, refused };
         let stop = CancellationToken::new();
+        let who = setting.sink.probe().await.unwrap();
+        assert!(who.contains(&address) && !who.contains("unknown"), "{who}");
         assert_eq!(setting.sink.deliver(&batch_of(0..1000, &good), &stop).await, done(1000, 0, 0));
         assert_eq!(setting.sink.deliver(&batch_of(500..1500, &good), &stop).await, done(500, 500, 0));
         let one_bad = |number| if number == 1501 { "{\"@timestamp\":\"no time\"}".to_owned() } else { good(number) };
