@@ -51,6 +51,8 @@ pub(super) struct Table {
     watch_problem: Option<String>,
     /// Why the directory cannot be read.
     root_problem: Option<String>,
+    /// Log files wait for descriptors.
+    is_short: bool,
     is_root_watched: bool,
     pub(super) entries: BTreeMap<ContainerId, Entry>,
     pub(super) spool: Spool,
@@ -120,6 +122,7 @@ impl Table {
             watcher: None,
             watch_problem: None,
             root_problem: None,
+            is_short: false,
             is_root_watched: false,
             entries: BTreeMap::new(),
             spool,
@@ -193,6 +196,7 @@ impl Table {
         if now >= self.tick {
             self.tick = now + TICK;
             self.take_acknowledgements();
+            self.is_part_due |= self.again.is_empty() && std::mem::take(&mut self.is_short);
             self.dirty.append(&mut self.again);
             if self.root_problem.is_some() && std::fs::metadata(&self.dir).is_ok() {
                 self.full = now;
@@ -350,6 +354,9 @@ impl Table {
     fn tell_part(&self) {
         match (&self.root_problem, &self.watch_problem) {
             (Some(why), _) | (None, Some(why)) => self.files_part.degraded(why.clone()),
+            (None, None) if self.is_short => self.files_part.degraded(
+                "as many files are open as this process may have: some logs wait; raise its limit (nofile), and look why a route keeps files open".to_owned(),
+            ),
             (None, None) => self.files_part.ok(),
         }
     }
@@ -467,7 +474,8 @@ impl Table {
                 entry.is_removed = true;
                 entry.is_watched = false;
             }
-            Look::Failed => {
+            look @ (Look::Failed | Look::Short) => {
+                self.is_part_due |= matches!(look, Look::Short) && !std::mem::replace(&mut self.is_short, true);
                 self.metrics.file_error("open");
                 self.again.insert(id.clone());
                 return;
