@@ -42,7 +42,12 @@ struct Agent {
 impl Agent {
     /// Starts it on a free port and waits for the line that tells where it is.
     fn start(arguments: &[&str]) -> Self {
-        let mut child = skep(&["--web.listen-address=127.0.0.1:0", "--docker.host=unix:///nonexistent/docker.sock"])
+        Self::start_by(skep(&[]), arguments)
+    }
+
+    fn start_by(mut command: Command, arguments: &[impl AsRef<std::ffi::OsStr>]) -> Self {
+        let mut child = command
+            .args(["--web.listen-address=127.0.0.1:0", "--docker.host=unix:///nonexistent/docker.sock"])
             .args(arguments)
             .stderr(Stdio::piped())
             .spawn()
@@ -300,10 +305,14 @@ impl Place {
         Self { folder, containers, output }
     }
 
-    fn start(&self, arguments: &[&str]) -> Agent {
+    fn arguments(&self, further: &[&str]) -> Vec<String> {
         let containers = format!("--docker.containers-dir={}", self.containers.display());
         let state = format!("--state-dir={}", self.folder.path().join("state").display());
-        Agent::start(&[&[&*containers, &*state], arguments].concat())
+        [containers, state].into_iter().chain(further.iter().map(|argument| (*argument).to_owned())).collect()
+    }
+
+    fn start(&self, arguments: &[&str]) -> Agent {
+        Agent::start_by(skep(&[]), &self.arguments(arguments))
     }
 
     fn file_route(&self) -> String {
@@ -633,5 +642,25 @@ fn a_file_that_was_cut_from_outside_is_not_sent_again() {
     writer.line("stdout", "four");
     expected.push("four".to_owned());
     place.until_shipped(expected);
+    agent.kill();
+}
+
+#[test]
+fn many_log_files_leave_descriptors_for_scrapes_and_cursors() {
+    let place = Place::new();
+    let mut writers: Vec<Writer> = (0..300).map(|number| Writer::create(&place.containers, number, "many", 0, 1)).collect();
+    for (number, writer) in writers.iter_mut().enumerate() {
+        writer.line("stdout", &number.to_string());
+    }
+    let mut few = Command::new("sh");
+    few.args(["-c", "ulimit -n 128; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_skep")]).env_clear();
+    let agent = Agent::start_by(few, &place.arguments(&[&place.file_route()]));
+    until("shipping", || place.messages().len() > 10 && own(&agent, "skep_log_lag_bytes") == 0.0);
+    let (_, ready) = agent.get("/readyz", "");
+    assert!(ready.contains("nofile"), "{ready}");
+    assert_eq!(own(&agent, "skep_log_cursor_errors_total"), 0.0);
+    agent.kill();
+    let agent = place.start(&[&place.file_route()]);
+    place.until_shipped((0..300).map(|number| number.to_string()).collect());
     agent.kill();
 }

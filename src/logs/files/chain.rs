@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use super::container::Consumer;
 use super::file::{FirstLine, LogFile};
@@ -15,6 +16,8 @@ use crate::logs::{ContainerId, Fingerprint};
 /// How often a directory is looked at anew because its names moved meanwhile. The engine needs a full file between two rotations, so two looks mostly do.
 const ATTEMPTS: u32 = 64;
 
+/// Descriptors that log files leave to others, or a quarter of them all.
+const RESERVE: u64 = 1024;
 /// How many files that begin alike are told apart.
 const MOST_ALIKE: u64 = 1 << 20;
 
@@ -46,8 +49,8 @@ pub(super) struct Tracked {
 /// What is known of a file's content.
 #[derive(Debug)]
 pub(super) enum Content {
-    /// Its first line is not complete, so nothing tells it from others.
-    Nameless(File, FirstLine),
+    /// Its first line is not complete, so nothing tells it from others. The file is taken out when it gets its name.
+    Nameless(Option<File>, FirstLine),
     /// It has a fingerprint.
     Known(Arc<LogFile>),
 }
@@ -112,6 +115,8 @@ pub(super) enum Look {
     Gone,
     /// It could not be read.
     Failed(Refused),
+    /// As many descriptors are open as may be.
+    Short,
 }
 
 /// A name and what it pointed to.
@@ -233,6 +238,8 @@ impl Chain {
                             identity
                         }),
                         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                        // Without this file the others would seem to be all there is.
+                        Err(error) if is_short(&error) => return Look::Short,
                         Err(error) => {
                             failed.push(seen.identity);
                             refused.push(Refused::new(path, &error));
@@ -326,7 +333,9 @@ impl Chain {
         }
         self.tell_apart();
         // What was never more than an empty file leaves nothing.
-        self.files.retain(|file| !(file.number.is_none() && matches!(&file.content, Content::Nameless(file, _) if is_empty(file))));
+        self.files.retain(|file| {
+            !(file.number.is_none() && matches!(&file.content, Content::Nameless(file, _) if file.as_ref().is_none_or(is_empty)))
+        });
         failed
     }
 
@@ -427,7 +436,7 @@ impl Chain {
 
 impl Tracked {
     fn on_disk(file: File, identity: (u64, u64)) -> Self {
-        let content = Content::Nameless(file, FirstLine::new());
+        let content = Content::Nameless(Some(file), FirstLine::new());
         Self { identity: Some(identity), number: None, content, kept: Kept::No, is_hidden: false, is_apart: false }
     }
 
@@ -456,7 +465,7 @@ impl Tracked {
             && self.number.is_some()
             && log.is_shorter()
         {
-            self.content = Content::Nameless(log.cut()?, FirstLine::new());
+            self.content = Content::Nameless(Some(log.cut()?), FirstLine::new());
             self.is_apart = false;
         }
         Ok(())
@@ -468,14 +477,13 @@ impl Tracked {
                 log.set_final(is_final);
                 return Ok(());
             }
-            Content::Nameless(file, first) => first.advance(file, is_final)?,
+            Content::Nameless(Some(file), first) => first.advance(file, is_final)?,
+            Content::Nameless(None, _) => None,
         };
-        if let Some(fingerprint) = fingerprint
-            && let Content::Nameless(file, _) = &self.content
+        if let (Some(fingerprint), Content::Nameless(file, _)) = (fingerprint, &mut self.content)
+            && let Some(file) = file.take()
         {
-            // The descriptor is duplicated because it cannot be moved out of a borrowed place; the first one is closed right here.
-            let log = LogFile::new(file.try_clone()?, fingerprint, 0, is_final);
-            self.content = Content::Known(Arc::new(log));
+            self.content = Content::Known(Arc::new(LogFile::new(file, fingerprint, 0, is_final)));
         }
         Ok(())
     }
@@ -496,10 +504,30 @@ fn ordered(mut loose: Vec<Tracked>) -> Vec<Tracked> {
 }
 
 /// Opens a file and says which it is. None for what is no regular file.
+///
+/// # Errors
+/// What the kernel says; that there are too many descriptors also when only the reserve is left.
 fn open(path: &Path) -> io::Result<Option<(File, (u64, u64))>> {
     let file = File::open(path)?;
+    // The kernel gives the lowest number that is free.
+    if u64::try_from(file.as_raw_fd()).is_ok_and(|number| number >= most_descriptors()) {
+        return Err(rustix::io::Errno::MFILE.into());
+    }
     let data = file.metadata()?;
     Ok(data.is_file().then(|| (file, (data.dev(), data.ino()))))
+}
+
+/// How many descriptors may be open before no further log file is opened. The rest is for scrapes, cursors and sinks.
+fn most_descriptors() -> u64 {
+    static MOST: OnceLock<u64> = OnceLock::new();
+    *MOST.get_or_init(|| {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+        limit - (limit / 4).min(RESERVE)
+    })
+}
+
+fn is_short(error: &io::Error) -> bool {
+    [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].iter().any(|short| error.raw_os_error() == Some(short.raw_os_error()))
 }
 
 fn is_empty(file: &File) -> bool {

@@ -22,6 +22,10 @@ use crate::logs::{ContainerId, ContainerMeta};
 use crate::telemetry::{Part, Parts, TableMetrics};
 
 /// Between two wake-ups of consumers, and between two looks at who has written.
+/// What is told when log files wait for descriptors.
+const SHORT: &str =
+    "as many files are open as this process may have: some logs wait; raise its limit (nofile), and look why a route keeps files open";
+
 const PACE: Duration = Duration::from_millis(10);
 /// The thread turns at least so often, for the watchdog, for what is tried again, and for acknowledgements that nobody waits for.
 const TICK: Duration = Duration::from_secs(1);
@@ -51,6 +55,8 @@ pub(super) struct Table {
     watch_problem: Option<String>,
     /// Why the directory cannot be read.
     root_problem: Option<String>,
+    /// Log files wait for descriptors.
+    is_short: bool,
     is_root_watched: bool,
     pub(super) entries: BTreeMap<ContainerId, Entry>,
     pub(super) spool: Spool,
@@ -122,6 +128,7 @@ impl Table {
             watcher: None,
             watch_problem: None,
             root_problem: None,
+            is_short: false,
             is_root_watched: false,
             entries: BTreeMap::new(),
             spool,
@@ -195,6 +202,7 @@ impl Table {
         if now >= self.tick {
             self.tick = now + TICK;
             self.take_acknowledgements();
+            self.is_part_due |= self.again.is_empty() && std::mem::take(&mut self.is_short);
             let again = std::mem::take(&mut self.again);
             self.dirty.extend(again.into_iter().filter(|id| self.entries.contains_key(id)));
             if self.root_problem.is_some() && std::fs::metadata(&self.dir).is_ok() {
@@ -357,7 +365,7 @@ impl Table {
     fn tell_part(&self) {
         let problems = match &self.root_problem {
             Some(why) => vec![why.clone()],
-            None => self.refusal().into_iter().chain(self.watch_problem.clone()).collect(),
+            None => self.refusal().into_iter().chain(self.watch_problem.clone()).chain(self.is_short.then(|| SHORT.to_owned())).collect(),
         };
         if problems.is_empty() { self.files_part.ok() } else { self.files_part.degraded(problems.join("; ")) }
     }
@@ -506,6 +514,12 @@ impl Table {
                 entry.chain.set_removed();
                 entry.is_removed = true;
                 entry.is_watched = false;
+            }
+            Look::Short => {
+                self.is_part_due |= !std::mem::replace(&mut self.is_short, true);
+                self.metrics.file_error("open");
+                self.again.insert(id.clone());
+                return;
             }
             Look::Failed(directory) => {
                 self.metrics.file_error("open");
