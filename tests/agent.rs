@@ -664,3 +664,34 @@ fn many_log_files_leave_descriptors_for_scrapes_and_cursors() {
     place.until_shipped((0..300).map(|number| number.to_string()).collect());
     agent.kill();
 }
+
+#[test]
+fn what_a_cursor_does_not_hold_yet_is_kept_for_a_sink_that_is_cut_back_to_it() {
+    let place = Place::new();
+    let mut writer = Writer::create(&place.containers, 1, "w", 4 << 10, 2);
+    let agent = place.start(&[&place.file_route()]);
+    writer.line("stdout", "first");
+    place.until_shipped(vec!["first".to_owned()]);
+    until("the cursor", || place.has_cursor());
+    // From now on the cursor cannot be saved, while the rest of the state directory works.
+    let cursors = place.folder.path().join("state/cursors");
+    let cursor =
+        fs::read_dir(&cursors).unwrap().flatten().map(|file| file.path()).find(|path| path.extension().is_some_and(|name| name == "json"));
+    let in_the_way = cursor.unwrap().with_extension("new");
+    until("a moment without a save", || fs::create_dir(&in_the_way).is_ok());
+    let mut expected = vec!["first".to_owned()];
+    for number in 0..200 {
+        expected.push(numbered("w", "stdout", number));
+        writer.line("stdout", &numbered("w", "stdout", number));
+        if number % 20 == 0 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    until("a save that fails", || own(&agent, "skep_log_cursor_errors_total") >= 2.0);
+    assert!(agent.get("/readyz", "").1.contains("wait in their log files"));
+    agent.kill();
+    fs::remove_dir(&in_the_way).unwrap();
+    let agent = place.start(&[&place.file_route()]);
+    place.until_shipped(expected);
+    assert_eq!(agent.stop(), Some(0));
+}

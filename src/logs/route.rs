@@ -80,6 +80,10 @@ pub struct Route {
     cursor_file: Option<CursorFile>,
     /// The cursor on the disk is older than the one in memory.
     is_unsaved: bool,
+    /// Positions that the table is not told yet, for the cursor that has them is not saved.
+    owed: Vec<(ContainerId, Position)>,
+    /// When the cursor was last tried to be saved.
+    tried: Option<Instant>,
     /// Whether the cursor was there: then a container that it does not know is newer than it.
     has_history: bool,
     /// Whether all containers of the start have been met: then one that is met is new.
@@ -151,6 +155,8 @@ impl Route {
             cursor,
             cursor_file,
             is_unsaved: false,
+            owed: Vec::new(),
+            tried: None,
             has_history,
             has_begun: false,
             tails: BTreeMap::new(),
@@ -184,7 +190,8 @@ impl Route {
             self.launch(stopping.is_some());
             self.measure();
             if let Some(since) = stopping {
-                if self.flight.is_none() && self.filling.is_empty() && !progressed {
+                let is_held = !self.owed.is_empty() && since.elapsed() > LAST_READS;
+                if self.flight.is_none() && (self.filling.is_empty() || is_held) && !progressed {
                     break;
                 }
                 if since.elapsed() >= grace() {
@@ -206,7 +213,7 @@ impl Route {
 
     /// How long to sleep when there is nothing to read.
     fn pause(&self, stopping: bool) -> Duration {
-        let flush = match (self.flight.is_some(), self.filling_since) {
+        let flush = match (self.flight.is_some() || !self.owed.is_empty(), self.filling_since) {
             (false, Some(since)) => (since + self.options.spec.flush).saturating_duration_since(Instant::now()),
             _ => PULSE,
         };
@@ -251,15 +258,36 @@ impl Route {
             return;
         }
         self.cursor.sink = sink;
+        self.owed.extend(positions);
         self.save();
-        for (id, position) in positions {
+        // A sink that is cut back to the cursor at the next start loses what is written beyond it, when the files that it came from are gone by then. So
+        // nobody may throw them away, and nothing more is written, until the cursor is on the disk.
+        if !self.is_unsaved || self.cursor.sink.is_none() || !self.has_history {
+            self.acknowledge_owed();
+        }
+    }
+
+    fn acknowledge_owed(&mut self) {
+        for (id, position) in self.owed.drain(..) {
             if let Some(tail) = self.tails.get(&id) {
                 tail.acknowledge(self.options.consumer, &position);
             }
         }
     }
 
+    /// Tries again to save what is owed. Whether nothing is owed any more.
+    fn pay(&mut self) -> bool {
+        if !self.owed.is_empty() && self.tried.is_none_or(|at| at.elapsed() >= PULSE) {
+            self.save();
+            if !self.is_unsaved {
+                self.acknowledge_owed();
+            }
+        }
+        self.owed.is_empty()
+    }
+
     fn save(&mut self) {
+        self.tried = Some(Instant::now());
         let Some(file) = &mut self.cursor_file else { return };
         match file.save(&self.name, &self.cursor) {
             Ok(()) => {
@@ -270,9 +298,13 @@ impl Route {
             Err(error) => {
                 self.is_unsaved = true;
                 self.metrics.cursor_errors.inc();
-                self.state_part.degraded(format!(
-                    "cursors cannot be saved: {error}; logs are still shipped, and a restart sends again what was acknowledged since"
-                ));
+                self.state_part.degraded(if self.cursor.sink.is_some() && self.has_history {
+                    format!("the cursor of {} cannot be saved: {error}; its records wait in their log files until it can", self.name)
+                } else {
+                    format!(
+                        "cursors cannot be saved: {error}; logs are still shipped, and a restart sends again what was acknowledged since"
+                    )
+                });
             }
         }
     }
@@ -313,8 +345,14 @@ impl Route {
             self.settle(positions);
         }
         let cursor = &self.cursor;
-        let gone: Vec<ContainerId> =
-            self.tails.iter().filter(|(id, tail)| tail.is_finished(cursor.containers.get(id))).map(|(id, _)| id.clone()).collect();
+        // What is owed may still have to be read again by the next start.
+        let nothing_owed = self.owed.is_empty();
+        let gone: Vec<ContainerId> = self
+            .tails
+            .iter()
+            .filter(|(id, tail)| nothing_owed && tail.is_finished(cursor.containers.get(id)))
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in gone {
             if let Some(tail) = self.tails.remove(&id) {
                 tail.finish(self.options.consumer);
@@ -378,7 +416,7 @@ impl Route {
 
     /// Sends the batch when it is full or old enough, and no other is under way.
     fn launch(&mut self, hurry: bool) {
-        if self.flight.is_some() {
+        if self.flight.is_some() || !self.pay() {
             return;
         }
         let spec = &self.options.spec;
