@@ -604,31 +604,3 @@ fn each_of_two_consumers_counts() {
     container.acknowledge(9, follower.place().unwrap());
     assert!(!table.wait(9, Duration::from_secs(60)));
 }
-
-/// What 1000 containers cost at rest; run by hand, for it measures.
-#[test]
-#[ignore = "measures CPU time"]
-fn the_cost_of_a_thousand_containers() {
-    fn ticks() -> u64 {
-        let stat = fs::read_to_string("/proc/self/stat").unwrap();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
-    }
-    let bench = Bench::new();
-    for number in 0..1000 {
-        let mut engine = bench.container(number);
-        engine.write_many(100);
-        engine.file = None;
-    }
-    let before = ticks();
-    let started = std::time::Instant::now();
-    let table = bench.table();
-    until(&table, "all directories are seen", || table.first_scan_done());
-    println!("first scan: {:?}, {} ticks", started.elapsed(), ticks() - before);
-    let (before, beats) = (ticks(), table.beats());
-    while started.elapsed() < Duration::from_secs(95) {
-        table.wait(0, Duration::from_secs(5));
-    }
-    let rescans = bench.value("skep_log_rescans_total{reason=\"periodic\"}");
-    println!("90 s at rest, {rescans} rescans: {} ticks, {} turns", ticks() - before, table.beats() - beats);
-}
