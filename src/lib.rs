@@ -32,7 +32,8 @@
 //! 10. Every buffer has a bound in bytes. What happens at the bound is a named policy, and it is counted.
 //! 11. Nothing is dropped in silence: every loss, gap, truncation and duplicate has a counter with a bounded reason.
 //! 12. No log message per record or per scrape; skep never ships its own output back to itself.
-//! 13. `unsafe` is forbidden. No `unwrap` outside tests. No growth at rest: same input, same memory.
+//! 13. `unsafe` stands in one file, [`host::sys`], which wraps the system calls that no safe crate offers, each with its reason. No `unwrap` outside tests.
+//!     No growth at rest: same input, same memory.
 
 // In the order in which data flows.
 pub mod config;

@@ -102,10 +102,10 @@ fn assembly_and_records_know_no_clock() {
 }
 
 #[test]
-fn no_unsafe_code() {
+fn unsafe_code_stands_in_one_file() {
     let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
-    assert!(manifest.contains("unsafe_code = \"forbid\""));
-    assert_eq!(offenders(&[], &["unsafe "], &[]), Vec::<String>::new());
+    assert!(manifest.contains("unsafe_code = \"deny\""));
+    assert_eq!(offenders(&[], &["unsafe ", "allow(unsafe_code"], &["host/sys.rs"]), Vec::<String>::new());
 }
 
 #[test]

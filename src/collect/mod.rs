@@ -10,6 +10,7 @@ mod cpu;
 mod cpuinfo;
 mod diskstats;
 mod duration;
+mod families;
 mod filefd;
 mod filesystem;
 mod filter;

@@ -148,9 +148,13 @@ static OTHERS_NOT_YET: &[Flag] = &[
 
 /// Flags that are understood and not offered: their part is not there yet.
 pub fn not_yet() -> impl Iterator<Item = Flag> {
-    let switches =
-        COLLECTORS_NOT_YET.iter().map(|name| Flag::new(name, Switch, None, "A collector of node_exporter's that is not there yet."));
-    switches.chain(OTHERS_NOT_YET.iter().copied())
+    let is_there = |name: &str| crate::collect::ENTRIES.iter().any(|entry| entry.switch.name == name);
+    let switches = COLLECTORS_NOT_YET
+        .iter()
+        .filter(move |name| !is_there(name))
+        .map(|name| Flag::new(name, Switch, None, "A collector of node_exporter's that is not there yet."));
+    let is_known = |flag: &&Flag| !crate::collect::flags().chain(GENERAL.iter().copied()).any(|known| known.name == flag.name);
+    switches.chain(OTHERS_NOT_YET.iter().filter(is_known).copied())
 }
 
 /// Every flag: the agent's own and those of its collectors.

@@ -1,7 +1,7 @@
 //! What lies in the host's directories, and whose processes `<proc>` shows.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{ReadError, Reader};
 
@@ -12,21 +12,52 @@ impl Reader {
     /// # Errors
     /// [`ReadError`] when the directory cannot be opened or read.
     pub fn sys_numbered(&self, relative: &str, prefix: &str) -> Result<Vec<String>, ReadError> {
-        let path = self.root().sys.join(relative);
         let numbered = |name: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()));
-        let read = || -> std::io::Result<Vec<String>> {
-            let mut names = Vec::new();
-            for entry in fs::read_dir(&path)? {
-                if let Ok(name) = entry?.file_name().into_string()
-                    && numbered(&name)
-                {
-                    names.push(name);
-                }
-            }
-            names.sort_unstable();
-            Ok(names)
-        };
-        read().map_err(|source| self.root().below_sys(ReadError { path: path.clone(), source }))
+        names(self.root().sys.join(relative), numbered).map_err(|error| self.root().below_sys(error))
+    }
+
+    /// All names in the directory `<sys>/relative`, in the order of their names as text; those that are not UTF-8 are left out.
+    ///
+    /// # Errors
+    /// As [`Reader::sys_numbered`].
+    pub fn sys_names(&self, relative: &str) -> Result<Vec<String>, ReadError> {
+        names(self.root().sys.join(relative), |_| true).map_err(|error| self.root().below_sys(error))
+    }
+
+    /// All names in the directory `<proc>/relative`, as [`Reader::sys_names`].
+    ///
+    /// # Errors
+    /// As [`Reader::sys_numbered`].
+    pub fn proc_names(&self, relative: &str) -> Result<Vec<String>, ReadError> {
+        names(self.root().proc.join(relative), |_| true).map_err(|error| self.root().below_proc(error))
+    }
+
+    /// Where the symbolic link `<sys>/relative` points to, as it is written there: `../../devices/pci0000:00/...`.
+    ///
+    /// # Errors
+    /// [`ReadError`] when there is no such link.
+    pub fn sys_link(&self, relative: &str) -> Result<PathBuf, ReadError> {
+        let path = self.root().sys.join(relative);
+        fs::read_link(&path).map_err(|source| self.root().below_sys(ReadError { path, source }))
+    }
+
+    /// Whether there is anything at `<sys>/relative`, links followed.
+    #[must_use]
+    pub fn sys_has(&self, relative: &str) -> bool {
+        fs::metadata(self.root().sys.join(relative)).is_ok()
+    }
+
+    /// Whether this process lives in the host's network namespace, so that what it asks of the kernel itself (netlink, ioctl) is the host's. `<proc>/1/net/dev`
+    /// and `<proc>/net/dev` are then one file: the kernel makes the files of `net` once for each namespace, and gives each an inode number of its own
+    /// (`fs/proc/proc_net.c`).
+    #[must_use]
+    pub fn in_host_network(&self) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        let inode = |file: &str| fs::metadata(self.root().proc.join(file)).map(|about| about.ino());
+        match (inode("1/net/dev"), inode("net/dev")) {
+            (Ok(host), Ok(own)) => host == own && self.shows_host_processes(),
+            _ => false,
+        }
     }
 
     /// Reads `<rootfs>/relative`; where that is a symbolic link with an absolute target (`/etc/localtime`), the target below the same root. Opened as it
@@ -55,6 +86,23 @@ impl Reader {
     }
 }
 
+/// The names in a directory for which `wanted` says yes, in the order of their names as text.
+fn names(path: PathBuf, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>, ReadError> {
+    let read = || -> std::io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&path)? {
+            if let Ok(name) = entry?.file_name().into_string()
+                && wanted(&name)
+            {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    };
+    read().map_err(|source| ReadError { path: path.clone(), source })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,5 +129,19 @@ mod tests {
         let reader = Reader::new(Arc::new(Root::find(None, Some(directory.path().into()), None, None)));
         assert_eq!(reader.sys_numbered("", "cpu").unwrap(), ["cpu0", "cpu10", "cpu2"]);
         assert!(reader.sys_numbered("nothing", "cpu").unwrap_err().is_absent());
+        assert_eq!(reader.sys_names("").unwrap(), ["class", "cpu", "cpu0", "cpu10", "cpu2", "cpufreq", "other1"]);
+        assert!(reader.sys_has("cpu0") && !reader.sys_has("cpu7"));
+    }
+
+    #[test]
+    fn one_network_namespace_is_one_file() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir_all(directory.path().join("1/net")).unwrap();
+        fs::create_dir_all(directory.path().join("net")).unwrap();
+        fs::write(directory.path().join("1/net/dev"), "").unwrap();
+        let reader = Reader::new(Arc::new(Root::find(Some(directory.path().into()), None, None, None)));
+        assert!(!reader.in_host_network());
+        fs::hard_link(directory.path().join("1/net/dev"), directory.path().join("net/dev")).unwrap();
+        assert!(reader.in_host_network());
     }
 }

@@ -10,6 +10,7 @@ pub mod parse;
 mod probe;
 mod read;
 mod root;
+pub mod sys;
 
 pub use kept::{Kept, Process};
 pub use mounts::Mount;

@@ -97,6 +97,20 @@ impl Reader {
         Ok(&self.buffer)
     }
 
+    /// The sysfs attribute `<sys>/relative` without blanks and line feeds at both ends. One `read(2)` of a page: an attribute is never longer
+    /// (`Documentation/filesystems/sysfs.rst`), and a driver that answers `EAGAIN` is not asked in a circle (node_exporter issue 1710).
+    ///
+    /// # Errors
+    /// As [`Reader::proc`]; what the driver says when it has no value for now (`ENODATA`, `EIO`, `EAGAIN`) is not [absent](ReadError::is_absent).
+    pub fn attribute(&mut self, relative: &str) -> Result<&[u8], ReadError> {
+        self.path.clone_from(&self.root.sys);
+        self.path.push(relative);
+        match fill_once(&self.path, &mut self.buffer) {
+            Ok(()) => Ok(self.buffer.trim_ascii()),
+            Err(source) => Err(self.root.below_sys(ReadError { path: self.path.clone(), source })),
+        }
+    }
+
     /// Reads `<rootfs>/relative`.
     ///
     /// # Errors
@@ -156,6 +170,23 @@ pub(super) fn fill(path: &Path, buffer: &mut Vec<u8>) -> io::Result<()> {
     fill_from(buffer, |free, _| file.read(free))
 }
 
+/// Reads the first page of a file into `buffer` at one go.
+fn fill_once(path: &Path, buffer: &mut Vec<u8>) -> io::Result<()> {
+    const PAGE: usize = 4096;
+    let mut file = File::open(path)?;
+    buffer.resize(PAGE, 0);
+    match file.read(buffer) {
+        Ok(count) => {
+            buffer.truncate(count);
+            Ok(())
+        }
+        Err(error) => {
+            buffer.clear();
+            Err(error)
+        }
+    }
+}
+
 /// Reads into `buffer` until `read`, which gets the free room and the offset, gives nothing more. A short read is not the end: the kernel may break at a line.
 pub(super) fn fill_from(buffer: &mut Vec<u8>, mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>) -> io::Result<()> {
     let mut length = 0;
@@ -201,6 +232,10 @@ mod tests {
         let mut reader = reader(directory.path());
         assert_eq!(reader.proc("long").unwrap(), long);
         assert_eq!(reader.proc("short").unwrap(), b"y\n");
+        std::fs::create_dir_all(directory.path().join("sys/class")).unwrap();
+        std::fs::write(directory.path().join("sys/class/value"), b" 7 \n").unwrap();
+        assert_eq!(reader.attribute("class/value").unwrap(), b"7");
+        assert!(reader.attribute("class/nothing").unwrap_err().is_absent());
     }
 
     #[test]

@@ -1,16 +1,13 @@
 //! The host collectors over recordings of real machines, compared with golden files; and over files that no machine would write.
 
-// Helpers of tests are no tests to clippy.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
-
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use skep::collect::{self, Collector, Presence};
 use skep::config::Settings;
+
+use crate::support;
 
 const MACHINES: [&str; 1] = ["microvm-6.18"];
 
