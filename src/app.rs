@@ -243,7 +243,7 @@ fn announce(config: &Config, surroundings: &Surroundings, addresses: &[String]) 
         tracing::warn!("no containers are shown for now: {why}");
     }
     for flag in flags::not_yet().filter(|flag| config.settings.one(flag.name).is_some_and(|value| value != "false")) {
-        tracing::warn!("--{} is understood, but its collector is not there yet: it does nothing", flag.name);
+        tracing::warn!("--{} is understood and does nothing: skep has no such part", flag.name);
     }
     for name in &surroundings.unknown_variables {
         tracing::warn!(

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::{Flag, FlagKind, Usage, flags};
+use super::{Flag, FlagKind, Usage, flags, old};
 
 /// What skep is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +71,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Line, Usag
         }
     }
     let all: Vec<Flag> = flags::all().collect();
+    let arguments = match old::modern(arguments, &all)? {
+        old::Line::Arguments(arguments) => arguments,
+        old::Line::Names => return Ok(Line { action: Action::Help, values: Vec::new(), help: Some(names()) }),
+    };
     let matches = match command(&all).try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
@@ -84,10 +88,24 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Line, Usag
             None => format!("'{word}' is not a route: a route looks like elasticsearch://host:9200"),
         }));
     }
+    let both =
+        |flag: &&Flag| flag.kind == FlagKind::Switch && matches.get_flag(flag.name) && matches.get_flag(&format!("no-{}", flag.name));
+    if let Some(flag) = all.iter().find(both) {
+        return Err(Usage(format!("--{0} and --no-{0} contradict each other: give one of them", flag.name)));
+    }
     if matches.get_flag("version") {
         action = Action::Version;
     }
     Ok(Line { action, values: given(&all, &matches), help: None })
+}
+
+/// The names of all collectors of the host, for who asks for them as of old.
+fn names() -> String {
+    let mut text = String::from("Available collectors:\n");
+    for entry in crate::collect::ENTRIES {
+        text.push_str(&format!(" - {}{}\n", entry.name, if entry.on_by_default { "" } else { " (off by default)" }));
+    }
+    text
 }
 
 fn command(all: &[Flag]) -> Command {
@@ -108,8 +126,8 @@ fn command(all: &[Flag]) -> Command {
         match flag.kind {
             FlagKind::Switch => {
                 let off = format!("no-{}", flag.name);
-                argument = argument.action(ArgAction::SetTrue).overrides_with(off.clone());
-                command = command.arg(Arg::new(off.clone()).long(off).action(ArgAction::SetTrue).overrides_with(flag.name).hide(true));
+                argument = argument.action(ArgAction::SetTrue);
+                command = command.arg(Arg::new(off.clone()).long(off).action(ArgAction::SetTrue).hide(true));
             }
             FlagKind::One(value) => argument = argument.action(ArgAction::Set).value_name(value),
             FlagKind::Many(value) => argument = argument.action(ArgAction::Append).value_name(value),

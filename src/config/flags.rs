@@ -140,8 +140,32 @@ pub static COLLECTORS_NOT_YET: &[&str] = &[
     "collector.zoneinfo",
 ];
 
-/// Other flags of node_exporter that are understood and do nothing yet.
+/// Other flags of node_exporter that are understood and do nothing: those of collectors that skep has not (perf, ntp, runit, supervisord; gmond, megacli, exec
+/// and devstat of old versions), and of the Go runtime.
 static OTHERS_NOT_YET: &[Flag] = &[
+    Flag::new("collector.devstat", Switch, None, "Of other systems than Linux."),
+    Flag::new("collector.exec", Switch, None, "Of other systems than Linux."),
+    Flag::new("collector.gmond", Switch, None, "Gone from node_exporter."),
+    Flag::new("collector.megacli", Switch, None, "Gone from node_exporter."),
+    Flag::new("collector.megacli.command", One("FILE"), None, "Gone from node_exporter."),
+    Flag::new("collector.ntp.server", One("ADDRESS"), None, "Of the ntp collector."),
+    Flag::new("collector.ntp.server-port", One("PORT"), None, "Of the ntp collector."),
+    Flag::new("collector.ntp.protocol-version", One("NUMBER"), None, "Of the ntp collector."),
+    Flag::new("collector.ntp.server-is-local", Switch, None, "Of the ntp collector."),
+    Flag::new("collector.ntp.ip-ttl", One("NUMBER"), None, "Of the ntp collector."),
+    Flag::new("collector.ntp.max-distance", One("DURATION"), None, "Of the ntp collector."),
+    Flag::new("collector.ntp.local-offset-tolerance", One("DURATION"), None, "Of the ntp collector."),
+    Flag::new("collector.perf.cpus", One("LIST"), None, "Of the perf collector."),
+    Flag::new("collector.perf.tracepoint", Many("NAME"), None, "Of the perf collector."),
+    Flag::new("collector.perf.disable-hardware-profilers", Switch, None, "Of the perf collector."),
+    Flag::new("collector.perf.hardware-profilers", Many("NAME"), None, "Of the perf collector."),
+    Flag::new("collector.perf.disable-software-profilers", Switch, None, "Of the perf collector."),
+    Flag::new("collector.perf.software-profilers", Many("NAME"), None, "Of the perf collector."),
+    Flag::new("collector.perf.disable-cache-profilers", Switch, None, "Of the perf collector."),
+    Flag::new("collector.perf.cache-profilers", Many("NAME"), None, "Of the perf collector."),
+    Flag::new("collector.runit.servicedir", One("DIR"), None, "Of the runit collector."),
+    Flag::new("collector.supervisord.url", One("URL"), None, "Of the supervisord collector."),
+    Flag::new("runtime.gomaxprocs", One("NUMBER"), None, "Of the Go runtime."),
     Flag::new("collector.textfile.directory", Many("DIR"), None, "Of the textfile collector, which is not there yet."),
     Flag::new("web.config.file", One("FILE"), None, "TLS and passwords, which are not there yet: refused."),
 ];

@@ -247,11 +247,13 @@ mod tests {
     }
 
     #[test]
-    fn switches_go_on_and_off_and_the_last_word_counts() {
+    fn switches_go_on_and_off() {
         let mut given = Given::default();
         assert!(settings(&[], &given).unwrap().is_on("logs.inotify"));
         assert!(!settings(&["--no-logs.inotify"], &given).unwrap().is_on("logs.inotify"));
-        assert!(settings(&["--no-logs.inotify", "--logs.inotify"], &given).unwrap().is_on("logs.inotify"));
+        let both: Vec<std::ffi::OsString> = vec!["--no-logs.inotify".into(), "--logs.inotify".into()];
+        let why = cli::parse(both).unwrap_err();
+        assert_eq!(why.0, "--logs.inotify and --no-logs.inotify contradict each other: give one of them");
         given.variables.insert("SKEP_LOGS_INOTIFY", "false");
         assert!(!settings(&[], &given).unwrap().is_on("logs.inotify"));
         given.variables.insert("SKEP_LOGS_INOTIFY", "");

@@ -2,6 +2,7 @@
 
 pub mod cli;
 mod flag;
+mod old;
 pub mod flags;
 pub mod layers;
 mod route;

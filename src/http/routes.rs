@@ -108,27 +108,41 @@ impl Pages {
                 (StatusCode::NOT_FOUND, "there is no such group; there are node, containers, swarm and skep\n".to_owned())
             })?),
         };
-        let (mut collect, mut exclude) = (Vec::new(), Vec::new());
+        let (mut collect, mut exclude, mut excludes) = (Vec::new(), Vec::new(), false);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let name = self.scraper.collectors().map(|(name, _)| name).find(|name| *name == decoded(value));
-            let into = match decoded(key).as_str() {
-                "collect[]" => &mut collect,
-                "exclude[]" => &mut exclude,
-                _ => continue,
-            };
-            into.push(name.ok_or_else(|| {
-                let names: Vec<&str> = self.scraper.collectors().map(|(name, _)| name).collect();
-                (StatusCode::BAD_REQUEST, format!("there is no such collector, or it is switched off; there are {}\n", names.join(", ")))
-            })?);
+            let name = decoded(value);
+            let known = self.scraper.collectors().map(|(name, _)| name).find(|known| *known == name);
+            match (decoded(key).as_str(), known) {
+                ("collect[]", Some(known)) => collect.push(known),
+                ("collect[]", None) => return Err((StatusCode::BAD_REQUEST, self.not_collected(&name))),
+                // What does not run is left out already, as in node_exporter.
+                ("exclude[]", known) => {
+                    excludes = true;
+                    exclude.extend(known);
+                }
+                _ => {}
+            }
         }
-        if !collect.is_empty() && !exclude.is_empty() {
+        if !collect.is_empty() && excludes {
             return Err((StatusCode::BAD_REQUEST, "collect[] and exclude[] cannot stand together\n".to_owned()));
         }
         let selection = self.scraper.select(|name, of| {
             group.is_none_or(|group| group == of) && (collect.is_empty() || collect.contains(&name)) && !exclude.contains(&name)
         });
         Ok((group.map_or("all", Group::as_str), selection))
+    }
+
+    /// Why `collect[]` cannot have what it asks for.
+    fn not_collected(&self, name: &str) -> String {
+        let names: Vec<&str> = self.scraper.collectors().map(|(name, _)| name).collect();
+        let shown: String = name.chars().filter(|character| !character.is_control()).take(60).collect();
+        let why = if crate::collect::ENTRIES.iter().any(|entry| entry.name == name) {
+            format!("the collector '{shown}' is switched off (--collector.{shown} switches it on)")
+        } else {
+            format!("there is no collector '{shown}'")
+        };
+        format!("{why}; those that run are {}\n", names.join(", "))
     }
 
     /// Every part's state as JSON. 503 when a part that was asked for does not work.
