@@ -14,6 +14,7 @@ const USAGE: u8 = 64;
 const CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
+    skep::host::sys::one_heap();
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let line = match cli::parse(arguments) {
         Ok(line) => line,

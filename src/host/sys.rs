@@ -17,6 +17,16 @@ pub fn adjtimex() -> io::Result<(i32, libc::timex)> {
     if state < 0 { Err(io::Error::last_os_error()) } else { Ok((state, timex)) }
 }
 
+/// Has all threads take memory from one heap. The C library gives each thread one of its own otherwise, and each keeps what a scrape or a batch once took:
+/// 2 to 3 MiB more resident memory (measured), for a contention that eight threads with buffers of their own do not feel. To be called before any thread starts.
+pub fn one_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it sets a number inside the allocator, which takes its own lock for that.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

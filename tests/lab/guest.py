@@ -283,6 +283,26 @@ def contained(containers):
         run("docker", "rm", "-f", "skep", check=False)
 
 
+def beside_node_exporter():
+    """Host metrics beside Debian's node_exporter, on a machine with systemd, logind, swap and containers."""
+    sys.path.insert(0, LAB)
+    sys.dont_write_bytecode = True
+    import beside
+    run("fallocate", "-l", "32M", "/swapfile")
+    run("chmod", "600", "/swapfile")
+    run("mkswap", "/swapfile")
+    run("swapon", "/swapfile")
+    # logind counts sessions: one of root's, which lasts as long as somebody holds its end.
+    session = subprocess.Popen(["systemd-run", "--quiet", "--pipe", "--uid=0", "-p", "PAMName=login", "sleep", "1000"], stdin=subprocess.DEVNULL)
+    try:
+        flags = ["--collector.systemd.enable-task-metrics", "--collector.systemd.enable-restarts-metrics", "--collector.systemd.enable-start-time-metrics",
+                 "--collector.sysctl.include=vm.swappiness", "--collector.netclass.ignored-devices=^lo$"]
+        beside.compare(lambda name, good, detail="": check(f"beside: {name}", good, detail), f"{LAB}/skep", "/usr/bin/prometheus-node-exporter", flags)
+    finally:
+        session.kill()
+        session.wait()
+
+
 def main():
     os.makedirs(OUT, exist_ok=True)
     print(f"kernel {os.uname().release}, up {time.clock_gettime(time.CLOCK_BOOTTIME):.0f} s", flush=True)
@@ -293,6 +313,10 @@ def main():
     run("docker", "import", "-c", "ENV PATH=/bin", f"{LAB}/shell.tar", "bb:1")
     containers = [Container(name) for name in CONTAINERS]
     wait_for("something to be written to disk", lambda: re.search(r"wbytes=[1-9]\d{6}", containers[2].file("io.stat")), PATIENCE)
+    try:
+        beside_node_exporter()
+    except (Exception, SystemExit) as error:
+        check("beside: could run to its end", False, " | ".join(str(error).split("\n")))
     for part in (native, contained):
         if part is contained and not os.path.exists(f"{LAB}/skep.tar"):
             print("no image of the agent: the second half is left out", flush=True)

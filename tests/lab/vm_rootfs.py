@@ -13,6 +13,7 @@ from common import LabError, cache_dir, digest_of, run, say
 SUITE = "bookworm"
 PACKAGES = ["systemd-sysv", "udev", "dbus", "iproute2", "iptables", "docker.io", "linux-image-cloud-amd64",
             "initramfs-tools", "busybox-static", "ca-certificates", "curl", "netbase", "python3",
+            "prometheus-node-exporter", "ethtool",  # what skep's host metrics are compared with
             "apparmor"]  # as on a real Debian: containers run under the profile docker-default
 IMAGE_SIZE = "3G"
 
@@ -91,7 +92,8 @@ def build():
             place.write_text(text)
         (root / "lab").mkdir(exist_ok=True)
         # The console belongs to the test: no login there.
-        for unit, target in (("serial-getty@ttyS0.service", "/dev/null"), ("getty@tty1.service", "/dev/null")):
+        for unit, target in (("serial-getty@ttyS0.service", "/dev/null"), ("getty@tty1.service", "/dev/null"),
+                             ("prometheus-node-exporter.service", "/dev/null")):
             (root / "etc/systemd/system" / unit).symlink_to(target)
         wants = root / "etc/systemd/system/multi-user.target.wants"
         wants.mkdir(parents=True, exist_ok=True)
