@@ -135,7 +135,7 @@ pub async fn run(config: Config, reread: &(dyn Fn() -> Result<Config, Fault> + S
     if config.web.own_metrics {
         all.push(("skep", Group::Skep, Box::new(OwnCollector::new(metrics.clone(), parts.clone()))));
     }
-    let scraper = Scraper::start(all, &root, &constant, metrics.clone(), &parts).map_err(system)?;
+    let scraper = Scraper::start(all, &root, &constant, config.collector_timeout, metrics.clone(), &parts).map_err(system)?;
 
     let listeners = http::bind(&config.web.listen).await.map_err(Fault)?;
     let addresses: Vec<String> =

@@ -138,8 +138,8 @@ async fn collectors(config: &Config, surroundings: &Surroundings, report: &mut R
     let metrics = Metrics::new().map_err(|error| Fault(error.to_string()))?;
     let all = app::collectors(config, &surroundings.node)?;
     let constant = Arc::new(crate::model::LabelSet::new());
-    let scraper =
-        Scraper::start(all, &Arc::new(config.root.clone()), &constant, metrics, &parts).map_err(|error| Fault(error.to_string()))?;
+    let scraper = Scraper::start(all, &Arc::new(config.root.clone()), &constant, config.collector_timeout, metrics, &parts)
+        .map_err(|error| Fault(error.to_string()))?;
     let answer = scraper.scrape(scraper.select(|_, _| true), config.scrape_timeout).await.unwrap_or_default();
     let text = String::from_utf8_lossy(&answer);
     let says = |family: &str, name: &str| text.contains(&format!("{family}{{collector=\"{name}\"}} 1\n"));

@@ -64,6 +64,12 @@ pub static GENERAL: &[Flag] = &[
         Some("8s"),
         "When a scrape answers with what it has; a shorter limit that Prometheus tells wins.",
     ),
+    Flag::new(
+        "collector.timeout",
+        One("DURATION"),
+        Some("5s"),
+        "How long one collector may run; then the scrape goes on without it. Never more than half of the scrape's own limit.",
+    ),
     Flag::new("shutdown.timeout", One("DURATION"), Some("25s"), "How long SIGTERM waits for the sinks to take what was read."),
     Flag::new("log.level", One("LEVEL"), Some("info"), "error, warn, info or debug."),
     Flag::new("log.format", One("FORMAT"), Some("logfmt"), "logfmt or json."),

@@ -49,6 +49,8 @@ pub struct Config {
     pub web: WebConfig,
     /// Scrapes.
     pub scrape_timeout: Duration,
+    /// How long one collector may run in a scrape.
+    pub collector_timeout: Duration,
     /// Logs.
     pub logs: LogsConfig,
     /// skep's own log.
@@ -225,6 +227,7 @@ impl Config {
                 own_metrics: !settings.is_on("web.disable-exporter-metrics"),
             },
             scrape_timeout: duration(&settings, "scrape.timeout", 8)?,
+            collector_timeout: duration(&settings, "collector.timeout", 5)?,
             logs: LogsConfig {
                 routes,
                 state_dir: path("state-dir").unwrap_or_else(|| PathBuf::from("/var/lib/skep")),

@@ -2,8 +2,8 @@
 //!
 //! Each collector owns a slot with its reader and its buffer. A scrape puts the slots that it wants into the workers' queue and waits until all have reported or
 //! the deadline has come; then it answers with what there is. A scrape that wants a collector which runs for another one takes that run's result. A
-//! collector that still runs at the deadline is not started again, and its worker is replaced, so the others go on. At most [`LOST_WORKERS`] are
-//! given up that way.
+//! collector that runs longer than one may is not waited for and not started again until it ends, and its worker is replaced, so the others go on, in the same
+//! scrape. At most [`LOST_WORKERS`] are given up that way.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -24,6 +24,8 @@ use crate::telemetry::{Metrics, Part, Parts};
 /// Workers that may be given up to collectors that hang in the kernel.
 const LOST_WORKERS: usize = 4;
 const WORKERS: usize = 2;
+/// How often a scrape looks for collectors that run too long, once the first could.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A collector with its name and its group.
 pub type Member = (&'static str, Group, Box<dyn Collector>);
@@ -76,9 +78,9 @@ enum SlotState {
     /// A worker runs it.
     Running {
         since: Instant,
-        /// Other scrapes that want the result.
+        /// The scrapes that want the result.
         waiting: Vec<Arc<Flight>>,
-        /// It missed a deadline: nobody waits for it any more, and its worker is replaced.
+        /// It took longer than one may: no new scrape waits for it, and its worker is replaced.
         overdue: bool,
     },
 }
@@ -113,6 +115,8 @@ struct Outcome {
 /// One scrape under way.
 struct Flight {
     deadline: Instant,
+    /// How long one collector may run.
+    patience: Duration,
     gathered: Mutex<Gathered>,
     left: AtomicUsize,
     landed: watch::Sender<bool>,
@@ -141,6 +145,7 @@ pub struct Scraper {
     workers: Arc<Workers>,
     flights: Mutex<HashMap<Selection, Shared>>,
     constant: Arc<LabelSet>,
+    patience: Duration,
     metrics: Metrics,
     part: Part,
 }
@@ -162,7 +167,7 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Scraper {
-    /// Starts the workers.
+    /// Starts the workers. A collector may run for `patience`, and never for more than half of a scrape's time.
     ///
     /// # Errors
     /// When the system gives no threads.
@@ -170,6 +175,7 @@ impl Scraper {
         collectors: Vec<Member>,
         root: &Arc<Root>,
         constant: &Arc<LabelSet>,
+        patience: Duration,
         metrics: Metrics,
         parts: &Parts,
     ) -> std::io::Result<Arc<Self>> {
@@ -191,6 +197,7 @@ impl Scraper {
             workers: Arc::new(Workers { free: AtomicUsize::new(0), lost: AtomicUsize::new(0) }),
             flights: Mutex::new(HashMap::new()),
             constant: Arc::clone(constant),
+            patience,
             metrics,
             part: parts.part("scrape"),
         });
@@ -255,33 +262,51 @@ impl Scraper {
     async fn fly(&self, selection: Selection, limit: Duration) -> Bytes {
         let wanted: Vec<usize> = (0..self.slots.len()).filter(|index| selection.0 >> index & 1 == 1).collect();
         let (landed, mut arrival) = watch::channel(wanted.is_empty());
-        let flight =
-            Arc::new(Flight { deadline: Instant::now() + limit, gathered: Mutex::default(), left: AtomicUsize::new(wanted.len()), landed });
+        let patience = self.patience.min(limit / 2);
+        let deadline = Instant::now() + limit;
+        let flight = Arc::new(Flight { deadline, patience, gathered: Mutex::default(), left: AtomicUsize::new(wanted.len()), landed });
         for index in &wanted {
             // Without a worker nothing takes from the queue, which must not grow.
             if self.workers.free.load(Ordering::SeqCst) == 0 || self.queue.send((*index, Arc::clone(&flight))).is_err() {
                 flight.report();
             }
         }
-        let in_time = tokio::time::timeout(limit, arrival.wait_for(|landed| *landed)).await.is_ok();
+        let mut wait = patience;
+        while tokio::time::timeout(wait.min(deadline.saturating_duration_since(Instant::now())), arrival.wait_for(|landed| *landed))
+            .await
+            .is_err()
+        {
+            self.give_up(&wanted, &flight);
+            if Instant::now() >= deadline {
+                break;
+            }
+            wait = LOOK;
+        }
         let gathered = {
             let mut gathered = held(&flight.gathered);
             gathered.closed = true;
             std::mem::take(&mut *gathered)
         };
-        if !in_time {
-            self.give_up(&wanted, &gathered, limit);
+        for index in wanted.iter().filter(|index| gathered.outcomes.iter().all(|outcome| outcome.slot != **index)) {
+            if let Some(slot) = self.slots.get(*index) {
+                self.metrics.collector_timeouts.with_label_values(&[slot.name]).inc();
+            }
         }
         self.assemble(&wanted, gathered, limit)
     }
 
-    /// Marks those that have not reported, and replaces their workers.
-    fn give_up(&self, wanted: &[usize], gathered: &Gathered, limit: Duration) {
-        for index in wanted.iter().filter(|index| gathered.outcomes.iter().all(|outcome| outcome.slot != **index)) {
-            let Some(slot) = self.slots.get(*index) else { continue };
-            self.metrics.collector_timeouts.with_label_values(&[slot.name]).inc();
+    /// Stops waiting for those that run longer than one may, and replaces their workers.
+    fn give_up(&self, wanted: &[usize], flight: &Arc<Flight>) {
+        for slot in wanted.iter().filter_map(|index| self.slots.get(*index)) {
             let newly_overdue = match &mut *held(&slot.state) {
-                SlotState::Running { since, overdue, .. } if since.elapsed() >= limit => !std::mem::replace(overdue, true),
+                SlotState::Running { since, waiting, overdue } if since.elapsed() >= flight.patience => {
+                    let before = waiting.len();
+                    waiting.retain(|waits| !Arc::ptr_eq(waits, flight));
+                    if waiting.len() < before {
+                        flight.report();
+                    }
+                    !std::mem::replace(overdue, true)
+                }
                 SlotState::Running { .. } | SlotState::Idle(_) => false,
             };
             if newly_overdue {
@@ -411,16 +436,16 @@ impl Slot {
             flight.report();
             return None;
         }
-        match std::mem::replace(&mut *state, SlotState::Running { since: Instant::now(), waiting: Vec::new(), overdue: false }) {
+        let waiting = vec![Arc::clone(flight)];
+        match std::mem::replace(&mut *state, SlotState::Running { since: Instant::now(), waiting, overdue: false }) {
             SlotState::Idle(work) => Some(work),
             SlotState::Running { .. } => None,
         }
     }
 
-    /// Hands the result to all who want it. Whether the collector had been given up.
-    fn end(&self, work: Box<Work>, outcome: Outcome, flight: &Flight) -> bool {
+    /// Hands the result to all who still want it. Whether the collector had been given up.
+    fn end(&self, work: Box<Work>, outcome: Outcome) -> bool {
         let mut state = held(&self.state);
-        flight.take(outcome, work.writer.text());
         let mut was_overdue = false;
         if let SlotState::Running { waiting, overdue, .. } = &mut *state {
             was_overdue = *overdue;
@@ -451,9 +476,11 @@ impl Worker {
             let wanted = !held(&flight.gathered).closed;
             let Some(mut work) = slot.begin(&flight, wanted) else { continue };
             let begun = Instant::now();
-            let verdict = self.run(slot, &mut work, flight.deadline);
+            // A collector that waits for something gives up itself, before it is given up.
+            let verdict = self.run(slot, &mut work, flight.deadline.min(begun + flight.patience * 9 / 10));
             let outcome = Outcome { slot: index, verdict, seconds: begun.elapsed().as_secs_f64() };
-            if slot.end(work, outcome, &flight) && self.come_back(slot) {
+            drop(flight);
+            if slot.end(work, outcome) && self.come_back(slot) {
                 return;
             }
         }
@@ -559,8 +586,12 @@ mod tests {
     }
 
     fn scraper(collectors: Vec<(&'static str, Group, Box<dyn Collector>)>) -> Arc<Scraper> {
+        patient(collectors, Duration::from_secs(600))
+    }
+
+    fn patient(collectors: Vec<(&'static str, Group, Box<dyn Collector>)>, patience: Duration) -> Arc<Scraper> {
         let root = Arc::new(Root::find(Some("/nonexistent".into()), None, None, None));
-        Scraper::start(collectors, &root, &Arc::new(LabelSet::new()), Metrics::new().unwrap(), &Parts::default()).unwrap()
+        Scraper::start(collectors, &root, &Arc::new(LabelSet::new()), patience, Metrics::new().unwrap(), &Parts::default()).unwrap()
     }
 
     fn text(answer: &Option<Bytes>) -> String {
@@ -624,14 +655,14 @@ mod tests {
             collectors.push((name, Group::Node, Box::new(Hangs(runs, going))));
         }
         collectors.push(("a", Group::Node, Box::new(Says("first"))));
-        let scraper = scraper(collectors);
+        // What hangs is given up in the middle of the scrape, and what stood behind it in the queue is in the same answer, the first.
+        let scraper = patient(collectors, Duration::from_millis(20));
         let all = scraper.select(|_, _| true);
-        // Every scrape gets past two of those that hang; after the second nothing is in the way any more.
-        let mut answer = String::new();
-        for _ in 0..4 {
-            answer = text(&scraper.scrape(all, Duration::from_millis(50)).await);
-        }
+        let answer = text(&scraper.scrape(all, Duration::from_secs(600)).await);
         assert!(answer.contains("first 1"), "{answer}");
+        for name in ["h1", "h2", "h3"] {
+            assert!(answer.contains(&format!("node_scrape_collector_success{{collector=\"{name}\"}} 0")), "{answer}");
+        }
     }
 
     #[tokio::test]
@@ -671,7 +702,7 @@ mod tests {
         let all = scrape(scraper.select(|_, _| true));
         // The second waits for the run of the first.
         loop {
-            let waits = matches!(&*held(&scraper.slots[0].state), SlotState::Running { waiting, .. } if !waiting.is_empty());
+            let waits = matches!(&*held(&scraper.slots[0].state), SlotState::Running { waiting, .. } if waiting.len() > 1);
             if waits {
                 break;
             }
