@@ -6,28 +6,47 @@
 use std::fmt;
 use std::time::Instant;
 
+mod buddyinfo;
+mod cgroups;
 mod cpu;
+mod cpu_vulnerabilities;
 mod cpuinfo;
 mod diskstats;
 mod duration;
+mod entropy;
 mod families;
 mod filefd;
 mod filesystem;
 mod filter;
 mod interfaces;
+mod interrupts;
+mod kernel_hung;
+mod ksmd;
 mod loadavg;
 mod meminfo;
+mod meminfo_numa;
 mod names;
 mod netdev;
 mod netstat;
+mod os;
+mod percpu;
 mod pressure;
+mod processes;
+mod schedstat;
+mod selinux;
+mod slabinfo;
 mod sockstat;
+mod softirqs;
 mod stat;
 mod statpool;
+mod swap;
+mod sysctl;
 mod time;
+mod timex;
 mod uname;
 mod vmstat;
 mod zone;
+mod zoneinfo;
 
 use crate::config::{Flag, FlagKind, Settings};
 use crate::exposition::Writer;
@@ -196,20 +215,38 @@ use entry;
 
 /// All collectors of the host, in the order of their names.
 pub static ENTRIES: &[Entry] = &[
+    buddyinfo::ENTRY,
+    cgroups::ENTRY,
     cpu::ENTRY,
+    cpu_vulnerabilities::ENTRY,
     diskstats::ENTRY,
+    entropy::ENTRY,
     filefd::ENTRY,
     filesystem::ENTRY,
+    interrupts::ENTRY,
+    kernel_hung::ENTRY,
+    ksmd::ENTRY,
     loadavg::ENTRY,
     meminfo::ENTRY,
+    meminfo_numa::ENTRY,
     netdev::ENTRY,
     netstat::ENTRY,
+    os::ENTRY,
     pressure::ENTRY,
+    processes::ENTRY,
+    schedstat::ENTRY,
+    selinux::ENTRY,
+    slabinfo::ENTRY,
     sockstat::ENTRY,
+    softirqs::ENTRY,
     stat::ENTRY,
+    swap::ENTRY,
+    sysctl::ENTRY,
     time::ENTRY,
+    timex::ENTRY,
     uname::ENTRY,
     vmstat::ENTRY,
+    zoneinfo::ENTRY,
 ];
 
 /// Switches off what runs by default and was not asked for by name.

@@ -8,12 +8,15 @@ mod kept;
 mod mounts;
 pub mod parse;
 mod probe;
+mod processes;
 mod read;
 mod root;
 pub mod sys;
 
 pub use kept::{Kept, Process};
 pub use mounts::Mount;
+pub(crate) use mounts::unescaped;
 pub use probe::{Probe, probe};
+pub use processes::Task;
 pub use read::{NetSource, ReadError, Reader};
 pub use root::Root;

@@ -55,7 +55,7 @@ impl<'a> Mount<'a> {
 }
 
 /// Takes back the escapes of the kernel's `mangle`: a backslash and three octal digits, for blank, tab, line feed, backslash and `#`.
-fn unescaped(field: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn unescaped(field: &[u8]) -> Cow<'_, [u8]> {
     if !field.contains(&b'\\') {
         return Cow::Borrowed(field);
     }

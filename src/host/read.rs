@@ -171,7 +171,7 @@ pub(super) fn fill(path: &Path, buffer: &mut Vec<u8>) -> io::Result<()> {
 }
 
 /// Reads the first page of a file into `buffer` at one go.
-fn fill_once(path: &Path, buffer: &mut Vec<u8>) -> io::Result<()> {
+pub(super) fn fill_once(path: &Path, buffer: &mut Vec<u8>) -> io::Result<()> {
     const PAGE: usize = 4096;
     let mut file = File::open(path)?;
     buffer.resize(PAGE, 0);
