@@ -242,7 +242,7 @@ const FIGURES: [(&str, &str, Figure); 5] = [
 
 /// From whose root the points of a mountinfo are seen.
 #[derive(Debug, PartialEq, Eq)]
-enum View<'a> {
+pub(super) enum View<'a> {
     /// The host's own: the point is what a user of the host calls it.
     Host,
     /// A container's, with the host's root mounted here: what lies below is the host's, the rest is the container's.
@@ -250,14 +250,14 @@ enum View<'a> {
 }
 
 impl<'a> View<'a> {
-    fn of<'p>(root: &'a Root, mut points: impl Iterator<Item = &'p [u8]>) -> Self {
+    pub(super) fn of<'p>(root: &'a Root, mut points: impl Iterator<Item = &'p [u8]>) -> Self {
         let prefix = root.rootfs.as_os_str().as_bytes();
         let prefix = prefix.strip_suffix(b"/").unwrap_or(prefix);
         if !prefix.is_empty() && points.any(|point| below(point, prefix).is_some()) { Self::Container(prefix) } else { Self::Host }
     }
 
     /// The point as the host calls it; `None` for one that is not the host's.
-    fn on_host<'p>(&self, point: &'p [u8]) -> Option<&'p [u8]> {
+    pub(super) fn on_host<'p>(&self, point: &'p [u8]) -> Option<&'p [u8]> {
         match self {
             Self::Host => Some(point),
             Self::Container(prefix) => below(point, prefix),

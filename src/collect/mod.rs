@@ -15,18 +15,26 @@ mod filefd;
 mod filesystem;
 mod filter;
 mod interfaces;
+mod ipvs;
+mod lnstat;
 mod loadavg;
 mod meminfo;
+mod mountstats;
 mod names;
 mod netdev;
 mod netstat;
+mod nfs;
+mod nfsd;
 mod pressure;
+mod rpcstats;
 mod sockstat;
 mod stat;
 mod statpool;
 mod time;
 mod uname;
 mod vmstat;
+mod xfrm;
+mod zfs;
 mod zone;
 
 use crate::config::{Flag, FlagKind, Settings};
@@ -200,16 +208,23 @@ pub static ENTRIES: &[Entry] = &[
     diskstats::ENTRY,
     filefd::ENTRY,
     filesystem::ENTRY,
+    ipvs::ENTRY,
+    lnstat::ENTRY,
     loadavg::ENTRY,
     meminfo::ENTRY,
+    mountstats::ENTRY,
     netdev::ENTRY,
     netstat::ENTRY,
+    nfs::ENTRY,
+    nfsd::ENTRY,
     pressure::ENTRY,
     sockstat::ENTRY,
     stat::ENTRY,
     time::ENTRY,
     uname::ENTRY,
     vmstat::ENTRY,
+    xfrm::ENTRY,
+    zfs::ENTRY,
 ];
 
 /// Switches off what runs by default and was not asked for by name.
