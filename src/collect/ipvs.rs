@@ -24,7 +24,8 @@ pub(super) const ENTRY: Entry = entry!("ipvs", on, &[LABELS], build);
 const ALL: [&str; 6] = ["local_address", "local_port", "remote_address", "remote_port", "proto", "local_mark"];
 
 fn build(settings: &Settings) -> Result<Box<dyn Collector>, String> {
-    let wanted = match settings.one(LABELS.name) {
+    let wanted = match settings.many(LABELS.name).last() {
+        // Empty asks for no labels: one sum of everything.
         None => [true; ALL.len()],
         Some(given) => {
             let names = || given.split(',').map(str::trim).filter(|name| !name.is_empty());
