@@ -19,6 +19,9 @@ struct MountStats {
 /// A family: its name behind `node_mountstats_nfs_`, and its help.
 type Named = (&'static str, &'static str);
 
+/// The numbers of a line of a mount.
+type Numbers = fn(&Nfs) -> &[u64];
+
 /// The numbers of `bytes:`.
 const BYTES: [Named; 8] = [
     ("read_bytes_total", "Number of bytes read using the read() syscall."),
@@ -332,8 +335,9 @@ fn write_families(exported: &[Exported], points: &[LabelSet], out: &mut Writer) 
             family.sample_of(labels, &[], age);
         }
     }
-    let simple: [(&[Named], fn(&Nfs) -> &[u64]); 2] = [(&BYTES, |nfs| &nfs.bytes), (&EVENTS, |nfs| &nfs.events)];
-    for (families, numbers) in simple {
+    let bytes: Numbers = |nfs| &nfs.bytes;
+    let events: Numbers = |nfs| &nfs.events;
+    for (families, numbers) in [(&BYTES[..], bytes), (&EVENTS, events)] {
         for (index, (name, help)) in families.iter().enumerate().filter(|(_, (name, _))| !name.is_empty()) {
             let name = full(name);
             let mut family = out.family(&name, Kind::Counter, help);

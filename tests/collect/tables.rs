@@ -5,6 +5,7 @@ use std::path::Path;
 
 use skep::collect::{self, Collector, Presence};
 
+use crate::recorded::masked;
 use crate::support;
 
 const MACHINE: &str = "by-hand-tables";
@@ -89,6 +90,29 @@ fn the_own_files_are_the_second_choice() {
         let whole = support::run(&mut *built(name, &[]), support::recorded(MACHINE));
         let found = support::run(&mut *built(name, &[]), support::at(directory.path()));
         assert_eq!(found.text, whole.text, "{name}");
+    }
+}
+
+/// Mounts of every odd kind: escapes of all sorts, bytes that are no text, `ro` in each place, optional fields, no source, a mount upon another, the same twice,
+/// left out by type and by point, and a point that is not there.
+#[test]
+fn mounts_of_every_odd_kind() {
+    const ODD: &str = "by-hand-mounts";
+    let first = support::run(&mut *built("filesystem", &[]), support::recorded(ODD));
+    assert_eq!(first.result.unwrap(), Presence::Present);
+    // The line that ends in the middle, and the one whose device has no number.
+    assert_eq!(first.oddities, 2, "{}", first.example);
+    support::check_exposition(&first.text);
+    support::golden(&format!("{ODD}/filesystem.prom"), &masked(&first.text));
+    for (flags, there, gone) in [
+        (("collector.filesystem.fs-types-include", "^xfs$"), "/srv/xfs", "/srv/ro"),
+        (("collector.filesystem.fs-types-exclude", "^xfs$"), "/srv/ro", "/srv/xfs"),
+        (("collector.filesystem.mount-points-include", "^/(proc|srv/x)"), "/srv/xfs", "/srv/ro"),
+        (("collector.filesystem.mount-points-exclude", "^/srv/x"), "/var/lib/docker/volumes/v", "/srv/xfs"),
+    ] {
+        let found = support::run(&mut *built("filesystem", &[flags]), support::recorded(ODD));
+        let has = |point: &str| found.text.contains(&format!("mountpoint=\"{point}\""));
+        assert!(has(there) && !has(gone), "{flags:?}: {}", found.text);
     }
 }
 
