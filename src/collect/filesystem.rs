@@ -1,6 +1,6 @@
 //! `node_filesystem_*`: the host's mounts from `<proc>/1/mountinfo`, their figures from statvfs(2).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -103,6 +103,8 @@ struct Mount {
     labels: LabelSet,
     info: LabelSet,
     read_only: bool,
+    /// The index of its question in `asks`.
+    ask: usize,
 }
 
 impl Collector for Filesystem {
@@ -132,6 +134,15 @@ impl Collector for Filesystem {
     }
 }
 
+/// Who answers for a mount from the network: the server of `server:/export` and of `//server/share`; else the whole source.
+fn peer(source: &[u8]) -> &[u8] {
+    let rest = source.strip_prefix(b"//").unwrap_or(source);
+    // An address of IPv6 stands in brackets.
+    let from = rest.iter().position(|byte| *byte == b']').unwrap_or(0);
+    let end = rest.iter().skip(from).position(|byte| matches!(byte, b':' | b'/')).map_or(rest.len(), |end| from + end);
+    rest.get(..end).filter(|server| !server.is_empty()).unwrap_or(source)
+}
+
 /// Keeps `bytes` in `raw`, and says whether they are others than before.
 fn keep(raw: &mut Vec<u8>, bytes: &[u8]) -> bool {
     let changed = raw != bytes;
@@ -143,7 +154,8 @@ fn keep(raw: &mut Vec<u8>, bytes: &[u8]) -> bool {
 }
 
 impl Filesystem {
-    /// Makes `mounts` and `asks` of `raw`. A point that is there twice with the same labels is exported once, as the later one, which hides the other.
+    /// Makes `mounts` and `asks` of `raw`. A mount on whose root another one stands is left out, for nobody can ask it any more: at its point the other one
+    /// answers. What is left of mounts with the same labels is exported once, as the last of them (node_exporter issues 377, 2514, 2805 and 3261).
     fn read(&mut self, root: &Root, odd: &mut Oddities) {
         let found: Vec<host::Mount<'_>> = parse::lines(&self.raw)
             .filter_map(|line| {
@@ -154,11 +166,13 @@ impl Filesystem {
                 mount
             })
             .collect();
+        let hiding: HashSet<(u64, &[u8])> = found.iter().map(|mount| (mount.number.1, &*mount.point)).collect();
         let view = View::of(root, found.iter().map(|mount| &*mount.point));
         self.mounts.clear();
         self.asks.clear();
         let mut known: HashMap<(String, String, String), usize> = HashMap::new();
-        for mount in &found {
+        let mut asked: HashMap<Vec<u8>, usize> = HashMap::new();
+        for mount in found.iter().filter(|mount| !hiding.contains(&(mount.number.0, &*mount.point))) {
             let Some(point) = view.on_host(&mount.point) else { continue };
             let [device, label, kind] = [&*mount.source, point, &*mount.kind].map(|bytes| parse::text(bytes).into_owned());
             if !self.points.keeps(label.as_bytes()) || !self.types.keeps(kind.as_bytes()) {
@@ -174,25 +188,34 @@ impl Filesystem {
                     ("mountpoint", &*label),
                 ]),
                 read_only: mount.read_only,
+                ask: *asked.entry(point.to_vec()).or_insert(self.asks.len()),
                 device,
                 point: label,
                 kind,
             };
-            let ask = Ask { path: root.on_rootfs(Path::new(OsStr::from_bytes(point))).into(), may_hang: mount.may_hang() };
+            // Several at one point (of another type, or by another name) are one question.
+            let may_hang = mount.may_hang();
+            match self.asks.get_mut(exported.ask) {
+                Some(ask) => ask.may_hang |= may_hang,
+                None => self.asks.push(Ask {
+                    path: root.on_rootfs(Path::new(OsStr::from_bytes(point))).into(),
+                    may_hang,
+                    peer: peer(&mount.source).into(),
+                }),
+            }
             let key = (exported.device.clone(), exported.point.clone(), exported.kind.clone());
             match known.get(&key).and_then(|index| self.mounts.get_mut(*index)) {
                 Some(before) => *before = exported,
                 None => {
                     known.insert(key, self.mounts.len());
                     self.mounts.push(exported);
-                    self.asks.push(ask);
                 }
             }
         }
     }
 
     fn write(&self, outcomes: &[Outcome], out: &mut Writer) {
-        let rows = || self.mounts.iter().zip(outcomes);
+        let rows = || self.mounts.iter().filter_map(|mount| Some((mount, outcomes.get(mount.ask)?)));
         for (name, help, figure) in FIGURES {
             let mut family = out.family(name, Kind::Gauge, help);
             for (mount, outcome) in rows() {
@@ -242,7 +265,7 @@ const FIGURES: [(&str, &str, Figure); 5] = [
 
 /// From whose root the points of a mountinfo are seen.
 #[derive(Debug, PartialEq, Eq)]
-enum View<'a> {
+pub(super) enum View<'a> {
     /// The host's own: the point is what a user of the host calls it.
     Host,
     /// A container's, with the host's root mounted here: what lies below is the host's, the rest is the container's.
@@ -250,14 +273,14 @@ enum View<'a> {
 }
 
 impl<'a> View<'a> {
-    fn of<'p>(root: &'a Root, mut points: impl Iterator<Item = &'p [u8]>) -> Self {
+    pub(super) fn of<'p>(root: &'a Root, mut points: impl Iterator<Item = &'p [u8]>) -> Self {
         let prefix = root.rootfs.as_os_str().as_bytes();
         let prefix = prefix.strip_suffix(b"/").unwrap_or(prefix);
         if !prefix.is_empty() && points.any(|point| below(point, prefix).is_some()) { Self::Container(prefix) } else { Self::Host }
     }
 
     /// The point as the host calls it; `None` for one that is not the host's.
-    fn on_host<'p>(&self, point: &'p [u8]) -> Option<&'p [u8]> {
+    pub(super) fn on_host<'p>(&self, point: &'p [u8]) -> Option<&'p [u8]> {
         match self {
             Self::Host => Some(point),
             Self::Container(prefix) => below(point, prefix),
@@ -333,7 +356,7 @@ mod tests {
         assert_eq!(View::of(&root, host.into_iter()), View::Host);
     }
 
-    fn collected(mountinfo: &str, stat: fn(&Path) -> io::Result<Figures>) -> (String, u64) {
+    fn collected(mountinfo: &str, stat: impl Fn(&Path) -> io::Result<Figures> + Send + Sync + 'static) -> (String, u64) {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(directory.path().join("1")).unwrap();
         std::fs::write(directory.path().join("1/mountinfo"), mountinfo).unwrap();
@@ -379,6 +402,37 @@ mod tests {
         }
         assert_eq!(text.matches("\nnode_filesystem_size_bytes{").count(), 1);
         assert_eq!(odd, 1);
+    }
+
+    #[test]
+    fn servers_are_told_apart() {
+        for (source, server) in [
+            (&b"s:/x"[..], &b"s"[..]),
+            (b"[2001:db8::1]:/x", b"[2001:db8::1]"),
+            (b"//s/share", b"s"),
+            (b"sshfs", b"sshfs"),
+            (b":/x", b":/x"),
+            (b"", b""),
+        ] {
+            assert_eq!(peer(source), server);
+        }
+    }
+
+    /// Of what stands on one point the last answers, and it is asked once, whatever the lines call it.
+    #[test]
+    fn a_point_is_asked_once() {
+        let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counter = Arc::clone(&asked);
+        let (text, _) = collected(
+            "1 0 8:1 / / rw - rootfs rootfs rw\n2 1 8:2 / / rw - ext4 /dev/x rw\n3 2 0:8 / /a rw - nfs s:/a rw\n4 2 0:9 / /a rw - nfs t:/a rw\n",
+            move |_| {
+                counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                Ok(Figures { size: 1, free: 1, avail: 1, files: 1, files_free: 1 })
+            },
+        );
+        assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 2);
+        assert!(!text.contains("rootfs"), "{text}");
+        assert_eq!(text.matches("\nnode_filesystem_size_bytes{").count(), 3);
     }
 
     #[test]

@@ -20,18 +20,24 @@ mod filesystem;
 mod filter;
 mod interfaces;
 mod interrupts;
+mod ipvs;
 mod kernel_hung;
 mod ksmd;
+mod lnstat;
 mod loadavg;
 mod meminfo;
 mod meminfo_numa;
+mod mountstats;
 mod names;
 mod netdev;
 mod netstat;
+mod nfs;
+mod nfsd;
 mod os;
 mod percpu;
 mod pressure;
 mod processes;
+mod rpcstats;
 mod schedstat;
 mod selinux;
 mod slabinfo;
@@ -45,6 +51,8 @@ mod time;
 mod timex;
 mod uname;
 mod vmstat;
+mod xfrm;
+mod zfs;
 mod zone;
 mod zoneinfo;
 
@@ -224,13 +232,18 @@ pub static ENTRIES: &[Entry] = &[
     filefd::ENTRY,
     filesystem::ENTRY,
     interrupts::ENTRY,
+    ipvs::ENTRY,
     kernel_hung::ENTRY,
     ksmd::ENTRY,
+    lnstat::ENTRY,
     loadavg::ENTRY,
     meminfo::ENTRY,
     meminfo_numa::ENTRY,
+    mountstats::ENTRY,
     netdev::ENTRY,
     netstat::ENTRY,
+    nfs::ENTRY,
+    nfsd::ENTRY,
     os::ENTRY,
     pressure::ENTRY,
     processes::ENTRY,
@@ -246,6 +259,8 @@ pub static ENTRIES: &[Entry] = &[
     timex::ENTRY,
     uname::ENTRY,
     vmstat::ENTRY,
+    xfrm::ENTRY,
+    zfs::ENTRY,
     zoneinfo::ENTRY,
 ];
 

@@ -21,8 +21,11 @@ pub(super) struct Figures {
 /// A question: a directory, and whether somebody else than this kernel answers.
 #[derive(Debug, Clone)]
 pub(super) struct Ask {
+    /// No other question of a round has this path: two of one mount would hang together.
     pub(super) path: Arc<Path>,
     pub(super) may_hang: bool,
+    /// Who answers, as far as the mount tells: `server` of `server:/export`. What one and the same has is asked in turn with what others have.
+    pub(super) peer: Arc<[u8]>,
 }
 
 /// What became of a question.
@@ -38,9 +41,15 @@ pub(super) enum Outcome {
 
 type Stat = Arc<dyn Fn(&Path) -> io::Result<Figures> + Send + Sync>;
 
-/// Threads that hang are replaced up to this number; the pool never has more than these and its workers.
-const MOST_LOST: usize = 4;
+/// So many threads may hang, each of which counts as one in the load average: what others than this kernel answer is not asked any more when this number is
+/// reached,
+const MOST_LOST: usize = 16;
+/// or this, where it answered last time.
+const MOST_LOST_GOOD: usize = 24;
+/// The pool never has more threads than these and its workers, so that what this kernel answers is asked also when all others hang.
+const MOST_ADDED: usize = 32;
 /// How long the workers may be busy with what is before in the queue until another worker is started. A machine where everything answers has one.
+/// A worker that is busy for longer with what may hang is taken as hanging already, and does not count as one: a dead server keeps nobody waiting.
 const PATIENCE: Duration = Duration::from_millis(20);
 /// statvfs needs next to nothing.
 const STACK: usize = 128 << 10;
@@ -83,8 +92,8 @@ struct State {
 impl State {
     /// Takes the next question. What may hang is not begun while as many threads as may be lost are lost or could be.
     fn take(&mut self) -> Option<Job> {
-        let at_risk = self.lost.len() + self.running.iter().filter(|running| running.suspect).count();
-        let next = self.queue.iter().position(|job| !job.suspect || at_risk < MOST_LOST)?;
+        let at_risk = self.lost.len() + self.running.iter().filter(|running| running.may_hang).count();
+        let next = self.queue.iter().position(|job| job.most_lost.is_none_or(|most| at_risk < most))?;
         self.queue.remove(next)
     }
 }
@@ -92,14 +101,15 @@ impl State {
 struct Job {
     ticket: u64,
     path: Arc<Path>,
-    suspect: bool,
+    /// With how many threads lost it is not asked any more.
+    most_lost: Option<usize>,
 }
 
 struct Running {
     worker: u64,
     ticket: u64,
     path: Arc<Path>,
-    suspect: bool,
+    may_hang: bool,
     since: Instant,
 }
 
@@ -163,27 +173,40 @@ impl Pool {
         round.outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Refused)).collect()
     }
 
-    /// Puts the questions into the queue: first what answered last time, then what only this kernel answers, then the rest.
+    /// Puts the questions into the queue: first what answered last time, then what did not or is new, and of both first what only this kernel answers. Of what
+    /// others answer each server has its turn, so that the many mounts of one dead server do not use up all the threads that may hang before another server
+    /// was asked at all.
     fn enqueue(&mut self, asks: &[Ask], round: &mut Round) {
-        let rank = |ask: &Ask| if self.good.contains(&ask.path) { 0 } else { 1 + u8::from(ask.may_hang) };
+        let mut turns: HashMap<(bool, &[u8]), usize> = HashMap::new();
+        let mut order: Vec<(usize, usize, usize)> = Vec::with_capacity(asks.len());
+        for (index, ask) in asks.iter().enumerate() {
+            let good = self.good.contains(&ask.path);
+            let mut turn = 0;
+            if ask.may_hang {
+                let next = turns.entry((good, &ask.peer)).or_default();
+                turn = *next;
+                *next += 1;
+            }
+            order.push((usize::from(!good) * 2 + usize::from(ask.may_hang), turn, index));
+        }
+        order.sort_unstable();
         let mut state = self.shared.state();
-        for wanted in 0..=2 {
-            for (index, ask) in asks.iter().enumerate().filter(|(_, ask)| rank(ask) == wanted) {
-                let suspect = wanted == 2;
-                let outcome = if state.lost.values().any(|path| *path == ask.path) {
-                    Outcome::Hangs
-                } else if suspect && state.lost.len() >= MOST_LOST {
-                    Outcome::Refused
-                } else {
-                    state.queue.push_back(Job { ticket: self.next_ticket, path: Arc::clone(&ask.path), suspect });
-                    self.next_ticket += 1;
-                    round.asked.push(index);
-                    round.open += 1;
-                    continue;
-                };
-                if let Some(slot) = round.outcomes.get_mut(index) {
-                    *slot = Some(outcome);
-                }
+        for (class, _, index) in order {
+            let Some(ask) = asks.get(index) else { continue };
+            let most_lost = ask.may_hang.then_some(if class == 1 { MOST_LOST_GOOD } else { MOST_LOST });
+            let outcome = if state.lost.values().any(|path| *path == ask.path) {
+                Outcome::Hangs
+            } else if most_lost.is_some_and(|most| state.lost.len() >= most) {
+                Outcome::Refused
+            } else {
+                state.queue.push_back(Job { ticket: self.next_ticket, path: Arc::clone(&ask.path), most_lost });
+                self.next_ticket += 1;
+                round.asked.push(index);
+                round.open += 1;
+                continue;
+            };
+            if let Some(slot) = round.outcomes.get_mut(index) {
+                *slot = Some(outcome);
             }
         }
     }
@@ -194,7 +217,7 @@ impl Pool {
         let now = Instant::now();
         let first = state.running.iter().map(|running| running.since + timeout).min();
         let until = first.unwrap_or(now + timeout).min(end).saturating_duration_since(now);
-        if !state.queue.is_empty() && self.may_start(state.lost.len()) { until.min(self.patience) } else { until }
+        if !state.queue.is_empty() && self.may_start(&state) { until.min(self.patience) } else { until }
     }
 
     /// Gives up what hangs, and starts a worker where the queue stands still.
@@ -212,9 +235,8 @@ impl Pool {
             }
             !hangs
         });
-        let full = lost.len() >= MOST_LOST;
         queue.retain(|job| {
-            let refused = now >= end || (full && job.suspect);
+            let refused = now >= end || job.most_lost.is_some_and(|most| lost.len() >= most);
             if refused {
                 round.settle(job.ticket, Outcome::Refused);
             }
@@ -237,12 +259,13 @@ impl Pool {
         }
     }
 
-    const fn may_start(&self, lost: usize) -> bool {
-        self.alive < self.workers && self.alive + lost < self.workers + MOST_LOST
+    fn may_start(&self, state: &State) -> bool {
+        let stuck = state.running.iter().filter(|running| running.may_hang && running.since.elapsed() >= self.patience).count();
+        self.alive < self.workers + stuck && self.alive + state.lost.len() < self.workers + MOST_ADDED
     }
 
     fn start_worker(&mut self) {
-        if !self.may_start(self.shared.state().lost.len()) {
+        if !self.may_start(&self.shared.state()) {
             return;
         }
         let worker = self.next_worker;
@@ -296,7 +319,7 @@ fn work(me: u64, shared: &Shared, answer: &Sender<Answer>, stat: &Stat) {
             worker: me,
             ticket: job.ticket,
             path: Arc::clone(&job.path),
-            suspect: job.suspect,
+            may_hang: job.most_lost.is_some(),
             since: Instant::now(),
         });
         drop(state);
@@ -351,7 +374,11 @@ mod tests {
     fn asks(paths: &[&str]) -> Vec<Ask> {
         paths
             .iter()
-            .map(|path| Ask { path: Path::new(path).into(), may_hang: path.starts_with("/hung") || path.starts_with("/nfs") })
+            .map(|path| Ask {
+                path: Path::new(path).into(),
+                may_hang: path.starts_with("/hung") || path.starts_with("/nfs"),
+                peer: path.as_bytes().get(..5).unwrap_or_default().into(),
+            })
             .collect()
     }
 
@@ -404,7 +431,7 @@ mod tests {
     fn threads_are_bounded_however_many_hang() {
         let gate = Arc::default();
         let mut pool = pool(&gate);
-        let mut paths: Vec<String> = (0..20).map(|index| format!("/hung/{index}")).collect();
+        let mut paths: Vec<String> = (0..40).map(|index| format!("/hung/{index}")).collect();
         paths.insert(0, "/a".to_owned());
         paths.push("/b".to_owned());
         let all = asks(&paths.iter().map(String::as_str).collect::<Vec<_>>());
@@ -412,8 +439,23 @@ mod tests {
             let outcomes = short(&pool.ask(&all, SHORT));
             assert!(outcomes.starts_with('a') && outcomes.ends_with('a'), "{outcomes}");
             assert_eq!(pool.shared.state().lost.len(), MOST_LOST);
-            assert!(pool.alive <= 4);
+            assert!(pool.alive <= 4, "{}", pool.alive);
         }
         assert_eq!(gate.calls.lock().unwrap().iter().filter(|call| call.starts_with("/hung")).count(), MOST_LOST);
+    }
+
+    /// A dead server with more mounts than threads may hang, and behind them in the table another server, whose mounts all answer at the first time.
+    #[test]
+    fn a_dead_server_does_not_keep_another_one_from_being_asked() {
+        let gate = Arc::default();
+        let mut pool = pool(&gate);
+        let mut paths: Vec<String> = (0..40).map(|index| format!("/hung/{index}")).collect();
+        paths.extend((0..5).map(|index| format!("/nfs/{index}")));
+        let all = asks(&paths.iter().map(String::as_str).collect::<Vec<_>>());
+        for _ in 0..2 {
+            let outcomes = short(&pool.ask(&all, SHORT));
+            assert!(outcomes.ends_with("aaaaa"), "{outcomes}");
+            assert_eq!(outcomes.matches('h').count(), MOST_LOST);
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! Source: the kernel's `Documentation/filesystems/proc.rst` and `mm/swapfile.c`. A kernel without `CONFIG_SWAP` has no such file.
 
 use super::{CollectError, Collector, Entry, Pass, Presence, entry};
-use crate::host::{parse, unescaped};
+use crate::host::{Mount, parse};
 use crate::model::{Kind, LabelSet, Value};
 use crate::present;
 
@@ -43,7 +43,7 @@ impl Collector for Swap {
 /// escaped (`\040`); node_exporter leaves them so, and nobody would find the file under that name.
 fn device(line: &[u8]) -> Option<(LabelSet, [Value; FAMILIES.len()])> {
     let mut fields = parse::fields(line);
-    let name = unescaped(fields.next()?);
+    let name = Mount::unescaped(fields.next()?);
     let kind = fields.next()?;
     let mut bytes = || parse::unsigned(fields.next()?)?.checked_mul(1024);
     let (size, used) = (bytes()?, bytes()?);

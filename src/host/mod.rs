@@ -15,7 +15,7 @@ pub mod sys;
 
 pub use kept::{Kept, Process};
 pub use mounts::Mount;
-pub(crate) use mounts::unescaped;
+
 pub use probe::{Probe, probe};
 pub use processes::Task;
 pub use read::{NetSource, ReadError, Reader};

@@ -7,6 +7,8 @@ use super::parse;
 /// A mount, as a line tells it, with its escapes taken back.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mount<'a> {
+    /// The number of this mount, and that of the mount on which it stands.
+    pub number: (u64, u64),
     /// Major and minor number of the device.
     pub device_number: (u64, u64),
     /// What of the file system is mounted: `/`, or the directory or file that was bound.
@@ -19,6 +21,8 @@ pub struct Mount<'a> {
     pub kind: Cow<'a, [u8]>,
     /// Whether this mount or its file system cannot be written, or ext4 has shut itself off after an error (`emergency_ro`).
     pub read_only: bool,
+    /// The options of the file system, as they stand there: `rw,vers=4.2,addr=10.0.0.1`.
+    pub super_options: &'a [u8],
 }
 
 impl<'a> Mount<'a> {
@@ -26,8 +30,9 @@ impl<'a> Mount<'a> {
     #[must_use]
     pub fn of(line: &'a [u8]) -> Option<Self> {
         let mut fields = line.split(|byte| *byte == b' ');
-        let mut number = fields.nth(2)?.splitn(2, |byte| *byte == b':').map(parse::unsigned);
-        let device_number = (number.next()??, number.next()??);
+        let number = (parse::unsigned(fields.next()?)?, parse::unsigned(fields.next()?)?);
+        let mut device = fields.next()?.splitn(2, |byte| *byte == b':').map(parse::unsigned);
+        let device_number = (device.next()??, device.next()??);
         let root = fields.next()?;
         let point = fields.next()?;
         let options = fields.next()?;
@@ -36,14 +41,40 @@ impl<'a> Mount<'a> {
         let (kind, source, super_options) = (fields.next()?, fields.next()?, fields.next()?);
         let has = |options: &[u8], wanted: &[u8]| options.split(|byte| *byte == b',').any(|option| option == wanted);
         Some(Self {
+            number,
             device_number,
-            root: unescaped(root),
-            point: unescaped(point),
-            source: unescaped(source),
-            kind: unescaped(kind),
+            root: Self::unescaped(root),
+            point: Self::unescaped(point),
+            source: Self::unescaped(source),
+            kind: Self::unescaped(kind),
             read_only: has(options, b"ro") || has(super_options, b"ro") || has(super_options, b"emergency_ro"),
+            super_options,
         })
         .filter(|mount| mount.point.starts_with(b"/"))
+    }
+
+    /// Takes back the escapes of the kernel's `mangle`: a backslash and three octal digits, for blank, tab, line feed, backslash and `#`.
+    #[must_use]
+    pub fn unescaped(field: &[u8]) -> Cow<'_, [u8]> {
+        if !field.contains(&b'\\') {
+            return Cow::Borrowed(field);
+        }
+        let mut plain = Vec::with_capacity(field.len());
+        let mut rest = field;
+        while let Some((first, behind)) = rest.split_first() {
+            let escaped = (*first == b'\\').then(|| behind.split_at_checked(3)).flatten();
+            match escaped.and_then(|(digits, behind)| Some((octal(digits)?, behind))) {
+                Some((byte, behind)) => {
+                    plain.push(byte);
+                    rest = behind;
+                }
+                None => {
+                    plain.push(*first);
+                    rest = behind;
+                }
+            }
+        }
+        Cow::Owned(plain)
     }
 
     /// Whether it is answered by somebody else than this kernel, and so may never be.
@@ -52,29 +83,6 @@ impl<'a> Mount<'a> {
         const REMOTE: [&[u8]; 9] = [b"nfs", b"cifs", b"smb", b"fuse", b"ceph", b"9p", b"afs", b"lustre", b"gluster"];
         REMOTE.iter().any(|kind| self.kind.starts_with(kind))
     }
-}
-
-/// Takes back the escapes of the kernel's `mangle`: a backslash and three octal digits, for blank, tab, line feed, backslash and `#`.
-pub(crate) fn unescaped(field: &[u8]) -> Cow<'_, [u8]> {
-    if !field.contains(&b'\\') {
-        return Cow::Borrowed(field);
-    }
-    let mut plain = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((first, behind)) = rest.split_first() {
-        let escaped = (*first == b'\\').then(|| behind.split_at_checked(3)).flatten();
-        match escaped.and_then(|(digits, behind)| Some((octal(digits)?, behind))) {
-            Some((byte, behind)) => {
-                plain.push(byte);
-                rest = behind;
-            }
-            None => {
-                plain.push(*first);
-                rest = behind;
-            }
-        }
-    }
-    Cow::Owned(plain)
 }
 
 fn octal(digits: &[u8]) -> Option<u8> {
@@ -89,9 +97,9 @@ mod tests {
 
     #[test]
     fn escapes_are_taken_back() {
-        assert_eq!(&*unescaped(br"/a\040b\011c\012d\134e"), b"/a b\tc\nd\\e");
-        assert_eq!(&*unescaped(br"\999\04"), br"\999\04");
-        assert_eq!(&*unescaped(br"\400\+01"), br"\400\+01");
+        assert_eq!(&*Mount::unescaped(br"/a\040b\011c\012d\134e"), b"/a b\tc\nd\\e");
+        assert_eq!(&*Mount::unescaped(br"\999\04"), br"\999\04");
+        assert_eq!(&*Mount::unescaped(br"\400\+01"), br"\400\+01");
     }
 
     #[test]

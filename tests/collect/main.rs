@@ -6,5 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod hung;
 mod kernel;
 mod recorded;
+mod tables;
