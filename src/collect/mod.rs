@@ -6,9 +6,14 @@
 use std::fmt;
 use std::time::Instant;
 
+mod bcache;
+mod bcachefs;
+mod btrfs;
 mod cpu;
 mod cpuinfo;
 mod diskstats;
+mod dmmultipath;
+mod drbd;
 mod duration;
 mod families;
 mod filefd;
@@ -16,17 +21,23 @@ mod filesystem;
 mod filter;
 mod interfaces;
 mod loadavg;
+mod mdadm;
 mod meminfo;
 mod names;
 mod netdev;
 mod netstat;
+mod nvme;
+mod nvmesubsystem;
 mod pressure;
 mod sockstat;
 mod stat;
 mod statpool;
+mod storage;
+mod tapestats;
 mod time;
 mod uname;
 mod vmstat;
+mod xfs;
 mod zone;
 
 use crate::config::{Flag, FlagKind, Settings};
@@ -196,20 +207,30 @@ use entry;
 
 /// All collectors of the host, in the order of their names.
 pub static ENTRIES: &[Entry] = &[
+    bcache::ENTRY,
+    bcachefs::ENTRY,
+    btrfs::ENTRY,
     cpu::ENTRY,
     diskstats::ENTRY,
+    dmmultipath::ENTRY,
+    drbd::ENTRY,
     filefd::ENTRY,
     filesystem::ENTRY,
     loadavg::ENTRY,
+    mdadm::ENTRY,
     meminfo::ENTRY,
     netdev::ENTRY,
     netstat::ENTRY,
+    nvme::ENTRY,
+    nvmesubsystem::ENTRY,
     pressure::ENTRY,
     sockstat::ENTRY,
     stat::ENTRY,
+    tapestats::ENTRY,
     time::ENTRY,
     uname::ENTRY,
     vmstat::ENTRY,
+    xfs::ENTRY,
 ];
 
 /// Switches off what runs by default and was not asked for by name.
