@@ -8,10 +8,15 @@ use std::time::Instant;
 
 mod buddyinfo;
 mod cgroups;
+mod bcache;
+mod bcachefs;
+mod btrfs;
 mod cpu;
 mod cpu_vulnerabilities;
 mod cpuinfo;
 mod diskstats;
+mod dmmultipath;
+mod drbd;
 mod duration;
 mod entropy;
 mod families;
@@ -25,6 +30,7 @@ mod kernel_hung;
 mod ksmd;
 mod lnstat;
 mod loadavg;
+mod mdadm;
 mod meminfo;
 mod meminfo_numa;
 mod mountstats;
@@ -35,6 +41,8 @@ mod nfs;
 mod nfsd;
 mod os;
 mod percpu;
+mod nvme;
+mod nvmesubsystem;
 mod pressure;
 mod processes;
 mod rpcstats;
@@ -47,12 +55,15 @@ mod stat;
 mod statpool;
 mod swap;
 mod sysctl;
+mod storage;
+mod tapestats;
 mod time;
 mod timex;
 mod uname;
 mod vmstat;
 mod xfrm;
 mod zfs;
+mod xfs;
 mod zone;
 mod zoneinfo;
 
@@ -225,10 +236,15 @@ use entry;
 pub static ENTRIES: &[Entry] = &[
     buddyinfo::ENTRY,
     cgroups::ENTRY,
+    bcache::ENTRY,
+    bcachefs::ENTRY,
+    btrfs::ENTRY,
     cpu::ENTRY,
     cpu_vulnerabilities::ENTRY,
     diskstats::ENTRY,
     entropy::ENTRY,
+    dmmultipath::ENTRY,
+    drbd::ENTRY,
     filefd::ENTRY,
     filesystem::ENTRY,
     interrupts::ENTRY,
@@ -237,6 +253,7 @@ pub static ENTRIES: &[Entry] = &[
     ksmd::ENTRY,
     lnstat::ENTRY,
     loadavg::ENTRY,
+    mdadm::ENTRY,
     meminfo::ENTRY,
     meminfo_numa::ENTRY,
     mountstats::ENTRY,
@@ -245,6 +262,8 @@ pub static ENTRIES: &[Entry] = &[
     nfs::ENTRY,
     nfsd::ENTRY,
     os::ENTRY,
+    nvme::ENTRY,
+    nvmesubsystem::ENTRY,
     pressure::ENTRY,
     processes::ENTRY,
     schedstat::ENTRY,
@@ -255,6 +274,7 @@ pub static ENTRIES: &[Entry] = &[
     stat::ENTRY,
     swap::ENTRY,
     sysctl::ENTRY,
+    tapestats::ENTRY,
     time::ENTRY,
     timex::ENTRY,
     uname::ENTRY,
@@ -262,6 +282,7 @@ pub static ENTRIES: &[Entry] = &[
     xfrm::ENTRY,
     zfs::ENTRY,
     zoneinfo::ENTRY,
+    xfs::ENTRY,
 ];
 
 /// Switches off what runs by default and was not asked for by name.

@@ -3,6 +3,7 @@
 //! This is the only place that opens a host file. Every path is below one of the four trees of [`Root`], so the same code reads a bare machine,
 //! a host seen from inside a container, and a recorded fixture.
 
+mod btrfs;
 mod list;
 mod kept;
 mod mounts;
@@ -13,6 +14,7 @@ mod read;
 mod root;
 pub mod sys;
 
+pub use btrfs::BtrfsId;
 pub use kept::{Kept, Process};
 pub use mounts::Mount;
 

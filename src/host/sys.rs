@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// The kernel clock's state: what `adjtimex(2)` answers, and the return value, which is the clock's state (`TIME_OK` 0 to `TIME_ERROR` 5).
 ///
@@ -27,9 +28,89 @@ pub fn one_heap() {
     }
 }
 
+/// Of a btrfs file system its id and the highest of its devices' numbers. Source of this and the next two: the kernel's `include/uapi/linux/btrfs.h`. They
+/// need no privilege, only an open file or directory of the file system. No safe crate wraps them.
+///
+/// # Errors
+/// What the kernel says: `ENOTTY` when the file is of another file system.
+pub fn btrfs_file_system(file: BorrowedFd<'_>) -> io::Result<([u8; 16], u64)> {
+    // struct btrfs_ioctl_fs_info_args: max_id, num_devices, fsid[16], ...
+    let mut block = [0u64; 128];
+    btrfs_ioctl(file, READ, 31, &mut block)?;
+    let [highest, _, first, second, ..] = block;
+    Ok((both(first, second), highest))
+}
+
+/// A device of a btrfs file system, as the kernel knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BtrfsDevice {
+    /// The device's own UUID.
+    pub uuid: [u8; 16],
+    /// How large it is, in bytes.
+    pub size: u64,
+    /// How much of it is allocated, in bytes.
+    pub used: u64,
+    /// Its path, `/dev/sda1`; empty for one that is missing.
+    pub path: Vec<u8>,
+    /// Errors: of writing, reading and flushing, corrupt blocks, blocks of a wrong generation.
+    pub errors: [u64; 5],
+}
+
+/// A device of a btrfs file system by its number.
+///
+/// # Errors
+/// What the kernel says: `ENODEV` when there is none of that number.
+pub fn btrfs_device(file: BorrowedFd<'_>, number: u64) -> io::Result<BtrfsDevice> {
+    // struct btrfs_ioctl_dev_info_args: devid, uuid[16], bytes_used, total_bytes, 3016 bytes of no interest, path[1024].
+    let mut block = [0u64; 512];
+    block[0] = number;
+    btrfs_ioctl(file, READ | WRITE, 30, &mut block)?;
+    let [_, first, second, used, size, ..] = block;
+    let path = block.iter().skip(384).flat_map(|word| word.to_ne_bytes()).take_while(|byte| *byte != 0).collect();
+    // struct btrfs_ioctl_get_dev_stats: devid, nr_items, flags, values[5], ... Without a flag nothing is reset.
+    let mut block = [0u64; 129];
+    block[0] = number;
+    block[1] = 5;
+    btrfs_ioctl(file, READ | WRITE, 52, &mut block)?;
+    let [_, _, _, write, read, flush, corruption, generation, ..] = block;
+    Ok(BtrfsDevice { uuid: both(first, second), size, used, path, errors: [write, read, flush, corruption, generation] })
+}
+
+const WRITE: u32 = 1;
+const READ: u32 = 2;
+
+/// Asks btrfs with a block that it reads and fills, of the size that belongs to the request.
+fn btrfs_ioctl<const WORDS: usize>(file: BorrowedFd<'_>, direction: u32, number: u32, block: &mut [u64; WORDS]) -> io::Result<()> {
+    const MAGIC: u32 = 0x94;
+    let size = u32::try_from(std::mem::size_of_val(block)).map_err(io::Error::other)?;
+    // As `_IOC` composes it on x86, ARM and RISC-V. The kernel's type is an unsigned long, musl's an int of the same bits.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)]
+    let request = (direction << 30 | size << 16 | MAGIC << 8 | number) as libc::Ioctl;
+    // SAFETY: the request carries the block's size, of which the kernel reads and writes no more; the block is live, aligned for u64, which all of btrfs'
+    // structures are made of, exclusively borrowed, and valid whatever bits it holds.
+    if unsafe { libc::ioctl(file.as_raw_fd(), request, block.as_mut_ptr()) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Sixteen bytes of two words, as they lie in memory.
+fn both(first: u64, second: u64) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes.iter_mut().zip(first.to_ne_bytes().into_iter().chain(second.to_ne_bytes())).for_each(|(slot, byte)| *slot = byte);
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_file_system_is_no_btrfs() {
+        use std::os::fd::AsFd;
+        // procfs, on every machine.
+        let file = std::fs::File::open("/proc/self").unwrap();
+        assert!(btrfs_file_system(file.as_fd()).is_err());
+        assert!(btrfs_device(file.as_fd(), 1).is_err());
+        assert_eq!(both(u64::from_ne_bytes(*b"01234567"), u64::from_ne_bytes(*b"89abcdef")), *b"0123456789abcdef");
+    }
 
     #[test]
     fn the_kernel_s_clock_answers() {

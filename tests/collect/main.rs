@@ -10,3 +10,4 @@ mod hung;
 mod kernel;
 mod recorded;
 mod tables;
+mod storage;
