@@ -1,5 +1,6 @@
 //! Wiring only: builds the parts, starts them, stops them in order.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::docker::inventory::InventoryTask;
 use crate::docker::{Engine, EngineError, EngineInfo};
 use crate::exposition::{Group, Member, Scraper};
 use crate::host::{self, Reader, Root};
-use crate::http::{self, Pages};
+use crate::http::{self, Guard, Pages};
 use crate::logs::pipeline::Pipeline;
 use crate::swarm::identity::own_container_id;
 use crate::swarm::node::NodeIdentity;
@@ -102,11 +103,11 @@ pub fn collectors(config: &Config, node: &NodeIdentity) -> Result<Vec<Member>, F
     Ok(built.into_iter().map(|(name, collector)| (name, Group::Node, collector)).collect())
 }
 
-/// Works until a signal tells to stop. `reread` lays flags, environment and file over each other anew, for SIGHUP.
+/// Works until a signal tells to stop. `inherited` are the sockets that were handed over, for `web.systemd-socket`. `reread` lays flags, environment and file over each other anew, for SIGHUP.
 ///
 /// # Errors
 /// A [`Fault`] for what cannot work as it is configured. Nothing that may come back is one.
-pub async fn run(config: Config, reread: &(dyn Fn() -> Result<Config, Fault> + Send + Sync)) -> Result<(), Fault> {
+pub async fn run(config: Config, inherited: Vec<OwnedFd>, reread: &(dyn Fn() -> Result<Config, Fault> + Send + Sync)) -> Result<(), Fault> {
     let system = |error: std::io::Error| Fault(format!("the system refuses: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
@@ -137,7 +138,12 @@ pub async fn run(config: Config, reread: &(dyn Fn() -> Result<Config, Fault> + S
     }
     let scraper = Scraper::start(all, &root, &constant, config.collector_timeout, metrics.clone(), &parts).map_err(system)?;
 
-    let listeners = http::bind(&config.web.listen).await.map_err(Fault)?;
+    let guard = Guard::open(config.web.file.as_deref(), parts.part("web.config"), metrics.clone()).map_err(Fault)?;
+    let listeners = match config.web.systemd_socket {
+        true => http::adopt(inherited),
+        false => http::bind(&config.web.listen).await,
+    };
+    let listeners = listeners.map_err(Fault)?;
     let addresses: Vec<String> =
         listeners.iter().filter_map(|listener| listener.local_addr().ok()).map(|address| address.to_string()).collect();
     let pages = Arc::new(Pages {
@@ -151,7 +157,7 @@ pub async fn run(config: Config, reread: &(dyn Fn() -> Result<Config, Fault> + S
         routes: config.logs.routes.iter().map(crate::config::RouteSpec::name).collect(),
         places: Semaphore::new(config.web.max_requests),
     });
-    let serving = tokio::spawn(http::serve(listeners, pages, stop.clone()));
+    let serving = tokio::spawn(http::serve(listeners, pages, Arc::clone(&guard), stop.clone()));
     let mut inventory_lost = false;
     let mut inventory_running = tokio::spawn(inventory_task.run(stop.clone()));
     tokio::spawn({
@@ -166,7 +172,7 @@ pub async fn run(config: Config, reread: &(dyn Fn() -> Result<Config, Fault> + S
     tokio::spawn(watch_trees(Arc::clone(&root), parts.clone(), stop.clone()));
     let watchdog = Watchdog::start(tokio::runtime::Handle::current()).map_err(system)?;
     let pipeline = Pipeline::start(&config, &surroundings, inventory, &parts, &metrics, &watchdog)?;
-    announce(&config, &surroundings, &addresses);
+    announce(&config, &surroundings, guard.scheme(), &addresses);
 
     loop {
         tokio::select! {
@@ -176,6 +182,7 @@ pub async fn run(config: Config, reread: &(dyn Fn() -> Result<Config, Fault> + S
                 if reload(&config, reread) {
                     pipeline.reload();
                 }
+                guard.reread().await;
             }
             _ = &mut inventory_running, if !inventory_running.is_finished() || !inventory_lost => {
                 inventory_lost = true;
@@ -226,7 +233,7 @@ async fn watch_trees(root: Arc<Root>, parts: Parts, stop: CancellationToken) {
 }
 
 /// One line that tells where the page and the metrics are, and one for each thing that cannot be read.
-fn announce(config: &Config, surroundings: &Surroundings, addresses: &[String]) {
+fn announce(config: &Config, surroundings: &Surroundings, scheme: &str, addresses: &[String]) {
     let host = |address: &String| {
         let port = address.rsplit_once(':').map_or("", |(_, port)| port);
         let own = address.starts_with("[::]") || address.starts_with("0.0.0.0");
@@ -234,7 +241,7 @@ fn announce(config: &Config, surroundings: &Surroundings, addresses: &[String]) 
     };
     let places: Vec<String> = addresses
         .iter()
-        .map(|address| format!("page http://{0}/ metrics http://{0}{1}", host(address), config.web.telemetry_path))
+        .map(|address| format!("page {scheme}://{0}/ metrics {scheme}://{0}{1}", host(address), config.web.telemetry_path))
         .collect();
     let node = &surroundings.node;
     tracing::info!(node = node.name, from = node.name_from, version = env!("CARGO_PKG_VERSION"), "skep works: {}", places.join(", "));

@@ -10,6 +10,7 @@ use crate::app::{self, Surroundings};
 use crate::config::{Adapter, Config, Fault, FlagKind, RouteSpec, flags};
 use crate::exposition::Scraper;
 use crate::host;
+use crate::http::Guard;
 use crate::logs::pipeline;
 use crate::logs::sink::{DeadLetter, Sink};
 use crate::swarm::identity::own_container_id;
@@ -92,6 +93,7 @@ pub async fn run(config: &Config) -> Result<Report, Fault> {
         _ => report.add("node id", Verdict::Absent, "this node is in no Swarm, as far as can be told"),
     }
     trees(config, &mut report);
+    web(config, &mut report);
     let asked_for = config.settings.one("docker.host").is_some() || !config.logs.routes.is_empty();
     match (&surroundings.engine, &surroundings.engine_fault) {
         (Some(engine), _) => {
@@ -130,6 +132,24 @@ fn trees(config: &Config, report: &mut Report) {
             Ok(place) => report.add(probe.part, Verdict::Ok, place),
             Err(why) => report.add(probe.part, Verdict::Failed, why),
         }
+    }
+}
+
+/// The file of `web.config.file`, and what it does.
+fn web(config: &Config, report: &mut Report) {
+    let Some(path) = &config.web.file else {
+        report.add("web", Verdict::Ok, "no TLS, no passwords: --web.config.file gives them");
+        return;
+    };
+    let opened = Metrics::new().map_err(|error| error.to_string());
+    match opened.and_then(|metrics| Guard::open(Some(path), Parts::default().part("web.config"), metrics)) {
+        Ok(guard) => {
+            report.add("web", Verdict::Ok, format!("{}: {}", path.display(), guard.summary()));
+            for note in guard.notes() {
+                report.add("web", Verdict::Ok, note);
+            }
+        }
+        Err(why) => report.add("web", Verdict::Failed, why),
     }
 }
 

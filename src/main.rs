@@ -39,6 +39,8 @@ fn main() -> ExitCode {
             Err(why) => fail(1, &why),
         };
     }
+    // Before anything is opened, for what a variable says of descriptors is then true or comes to nothing.
+    let inherited = if config.web.systemd_socket { skep::host::sys::inherited_sockets() } else { Vec::new() };
     log::install(config.log);
     let runtime = match app::runtime() {
         Ok(runtime) => runtime,
@@ -54,7 +56,7 @@ fn main() -> ExitCode {
             Err(why) => fail(CONFIG, &why.to_string()),
         };
     }
-    let ended = runtime.block_on(app::run(config, &assemble));
+    let ended = runtime.block_on(app::run(config, inherited, &assemble));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     match ended {
         Ok(()) => ExitCode::SUCCESS,

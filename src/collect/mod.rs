@@ -6,11 +6,11 @@
 use std::fmt;
 use std::time::Instant;
 
-mod buddyinfo;
-mod cgroups;
 mod bcache;
 mod bcachefs;
 mod btrfs;
+mod buddyinfo;
+mod cgroups;
 mod cpu;
 mod cpu_vulnerabilities;
 mod cpuinfo;
@@ -39,10 +39,10 @@ mod netdev;
 mod netstat;
 mod nfs;
 mod nfsd;
-mod os;
-mod percpu;
 mod nvme;
 mod nvmesubsystem;
+mod os;
+mod percpu;
 mod pressure;
 mod processes;
 mod rpcstats;
@@ -53,17 +53,17 @@ mod sockstat;
 mod softirqs;
 mod stat;
 mod statpool;
+mod storage;
 mod swap;
 mod sysctl;
-mod storage;
 mod tapestats;
 mod time;
 mod timex;
 mod uname;
 mod vmstat;
 mod xfrm;
-mod zfs;
 mod xfs;
+mod zfs;
 mod zone;
 mod zoneinfo;
 
@@ -234,17 +234,17 @@ use entry;
 
 /// All collectors of the host, in the order of their names.
 pub static ENTRIES: &[Entry] = &[
-    buddyinfo::ENTRY,
-    cgroups::ENTRY,
     bcache::ENTRY,
     bcachefs::ENTRY,
     btrfs::ENTRY,
+    buddyinfo::ENTRY,
+    cgroups::ENTRY,
     cpu::ENTRY,
     cpu_vulnerabilities::ENTRY,
     diskstats::ENTRY,
-    entropy::ENTRY,
     dmmultipath::ENTRY,
     drbd::ENTRY,
+    entropy::ENTRY,
     filefd::ENTRY,
     filesystem::ENTRY,
     interrupts::ENTRY,
@@ -261,9 +261,9 @@ pub static ENTRIES: &[Entry] = &[
     netstat::ENTRY,
     nfs::ENTRY,
     nfsd::ENTRY,
-    os::ENTRY,
     nvme::ENTRY,
     nvmesubsystem::ENTRY,
+    os::ENTRY,
     pressure::ENTRY,
     processes::ENTRY,
     schedstat::ENTRY,
@@ -280,9 +280,9 @@ pub static ENTRIES: &[Entry] = &[
     uname::ENTRY,
     vmstat::ENTRY,
     xfrm::ENTRY,
+    xfs::ENTRY,
     zfs::ENTRY,
     zoneinfo::ENTRY,
-    xfs::ENTRY,
 ];
 
 /// Switches off what runs by default and was not asked for by name.

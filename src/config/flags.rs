@@ -56,7 +56,19 @@ pub static GENERAL: &[Flag] = &[
     Flag::new("logs.label", One("REGEX"), None, "Container labels that become labels.* of records; the whole name must match."),
     Flag::new("web.listen-address", Many("ADDRESS"), Some(":7537"), "Where the pages are served; repeatable."),
     Flag::new("web.telemetry-path", One("PATH"), Some("/metrics"), "Where the metrics are served."),
-    Flag::new("web.max-requests", One("NUMBER"), Some("40"), "Requests answered at one time; one more is answered with 503."),
+    Flag::new("web.max-requests", One("NUMBER"), Some("40"), "Scrapes answered at one time; one more is answered with 503. 0 is no limit."),
+    Flag::new(
+        "web.config.file",
+        One("FILE"),
+        None,
+        "TLS, passwords and headers, in exporter-toolkit's format (YAML); read again when it changes.",
+    ),
+    Flag::new(
+        "web.systemd-socket",
+        Switch,
+        Some("false"),
+        "Take the sockets that systemd has opened instead of opening --web.listen-address.",
+    ),
     Flag::new("web.disable-exporter-metrics", Switch, Some("false"), "Leave out skep's own metrics."),
     Flag::new(
         "scrape.timeout",
@@ -173,7 +185,6 @@ static OTHERS_NOT_YET: &[Flag] = &[
     Flag::new("collector.supervisord.url", One("URL"), None, "Of the supervisord collector."),
     Flag::new("runtime.gomaxprocs", One("NUMBER"), None, "Of the Go runtime."),
     Flag::new("collector.textfile.directory", Many("DIR"), None, "Of the textfile collector, which is not there yet."),
-    Flag::new("web.config.file", One("FILE"), None, "TLS and passwords, which are not there yet: refused."),
 ];
 
 /// Flags that are understood and not offered: their part is not there yet.

@@ -311,7 +311,7 @@ mod tests {
         let settings =
             settings(&["--no-collector.wifi", "--collector.systemd", "--collector.textfile.directory=/x", "--path.rootfs=/host"], &given);
         Config::of(settings.unwrap()).unwrap();
-        assert!(refused(&["--web.config.file=/web.yml"], &given).contains("not there yet"));
+        assert!(refused(&["--web.listen-address=vsock://:9100"], &given).contains("virtual machine"));
         assert!(refused(&["--docker.host=ssh://x"], &given).contains("unix://"));
         assert!(refused(&["--web.listen-address", "--log.level=info"], &given).contains("stands without its value"));
     }
@@ -355,7 +355,8 @@ mod tests {
         assert!(refused(&["--config=/f"], &file("\n\na =")).starts_with("/f: line 3: "));
         assert!(refused(&["--host-label=part"], &none).contains("have already"));
         assert!(refused(&["--host-label=__name__"], &none).contains("have already"));
-        assert!(refused(&["--web.telemetry-path=/"], &none).contains("'/' is not a path"));
+        assert!(refused(&["--web.telemetry-path=metrics"], &none).contains("'metrics' is not a path"));
+        assert!(refused(&["--web.telemetry-path=/readyz/"], &none).contains("how the agent is"));
         assert!(refused(&["--config=/f"], &file("[[route]]\nname = \"x\"")).contains("has no uri"));
         assert!(refused(&["--config=/g"], &none).starts_with("/g: "));
         assert!(refused(&["--host-label=a-b"], &none).contains("is not a label name"));

@@ -8,6 +8,8 @@ pub mod layers;
 mod route;
 mod settings;
 pub mod units;
+pub mod web;
+mod yaml;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +17,7 @@ use std::time::Duration;
 pub use flag::{Flag, FlagKind};
 pub use route::{Adapter, ElasticsearchSpec, FileSpec, Host, RouteSpec, Secret, split_list};
 pub use settings::Settings;
+pub use web::{ClientAuth, Rate, Source, TlsFile, TlsVersion, User, WebFile};
 
 use crate::host::Root;
 
@@ -79,9 +82,13 @@ pub struct DockerConfig {
 pub struct WebConfig {
     /// `address:port`; an empty address is every address.
     pub listen: Vec<String>,
+    /// Take the sockets that were handed over instead.
+    pub systemd_socket: bool,
+    /// The file that asks for TLS and passwords.
+    pub file: Option<PathBuf>,
     /// Path of the metrics.
     pub telemetry_path: String,
-    /// Requests at one time.
+    /// Scrapes at one time.
     pub max_requests: usize,
     /// Whether skep's own metrics are part of the answer.
     pub own_metrics: bool,
@@ -149,19 +156,14 @@ impl Config {
                 return Err(Fault(format!("host-label: '{label}' is a label that series have already; host, node or nodename would do")));
             }
         }
-        if settings.one("web.config.file").is_some() {
-            return Err(Fault(
-                "web.config.file: TLS and passwords on skep's own port are not there yet: keep the port on a network that you trust"
-                    .to_owned(),
-            ));
-        }
         let docker_host = settings.one("docker.host").unwrap_or("unix:///var/run/docker.sock");
         if !["unix://", "tcp://", "http://", "https://"].iter().any(|scheme| docker_host.starts_with(scheme)) {
             return Err(Fault(format!(
                 "docker.host: '{docker_host}' is no address of an engine: unix:///var/run/docker.sock and tcp://host:2375 are"
             )));
         }
-        let level = match settings.one("log.level").unwrap_or("info") {
+        // In capitals too, as node_exporter takes them.
+        let level = match &*settings.one("log.level").unwrap_or("info").to_ascii_lowercase() {
             "error" => tracing::Level::ERROR,
             "warn" => tracing::Level::WARN,
             "info" => tracing::Level::INFO,
@@ -194,9 +196,12 @@ impl Config {
             routes.push(route);
         }
         let given = settings.one("web.telemetry-path").unwrap_or("/metrics");
-        let telemetry_path = given.trim_end_matches('/').to_owned();
-        if !telemetry_path.starts_with('/') {
-            return Err(Fault(format!("web.telemetry-path: '{given}' is not a path below /, as /metrics is")));
+        if !given.starts_with('/') || given.contains(['?', '#', ' ']) {
+            return Err(Fault(format!("web.telemetry-path: '{given}' is not a path, as /metrics is")));
+        }
+        let telemetry_path = Some(given.trim_end_matches('/')).filter(|path| !path.is_empty()).unwrap_or("/").to_owned();
+        if ["/healthz", "/readyz"].contains(&&*telemetry_path) {
+            return Err(Fault(format!("web.telemetry-path: '{given}' tells how the agent is; /metrics would do")));
         }
         let listen: Vec<String> =
             settings.many("web.listen-address").iter().map(|address| listen_address(address)).collect::<Result<_, _>>()?;
@@ -218,6 +223,8 @@ impl Config {
             },
             web: WebConfig {
                 listen,
+                systemd_socket: settings.is_on("web.systemd-socket"),
+                file: path("web.config.file"),
                 telemetry_path,
                 // As in node_exporter, 0 is no limit.
                 max_requests: match number(&settings, "web.max-requests", 40)? {
@@ -248,6 +255,9 @@ impl Config {
 
 /// `:7537`, `7537`, `127.0.0.1:7537`, `[::1]:7537` or `name:7537` as something that can be bound.
 fn listen_address(text: &str) -> Result<String, Fault> {
+    if text.starts_with("vsock://") {
+        return Err(Fault(format!("web.listen-address: '{text}': a socket of a virtual machine is not served; :7537 would do")));
+    }
     let refused = || Fault(format!("web.listen-address: '{text}' is not an address: :7537, 127.0.0.1:7537 and [::1]:7537 are"));
     let (address, port) = text.rsplit_once(':').unwrap_or(("", text));
     port.parse::<u16>().map_err(|_| refused())?;

@@ -1,18 +1,16 @@
 //! What each path answers.
 
-use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{Semaphore, watch};
 
+use super::coding::Coding;
 use super::page;
 use crate::docker::inventory::Inventory;
 use crate::exposition::{Group, Scraper, Selection};
@@ -45,7 +43,7 @@ pub struct Pages {
     pub scrape_timeout: Duration,
     /// The names of the routes.
     pub routes: Vec<String>,
-    /// Requests at one time.
+    /// Scrapes at one time.
     pub places: Semaphore,
 }
 
@@ -63,13 +61,16 @@ impl Pages {
             "/readyz" => return self.readyz(),
             _ => {}
         }
-        let Ok(_place) = self.places.try_acquire() else {
-            return text(StatusCode::SERVICE_UNAVAILABLE, "as many requests as --web.max-requests allows are being answered\n");
-        };
         let path = request.uri().path();
-        if let Some(group) = path.strip_prefix(&*self.telemetry_path)
+        // A telemetry path of / leaves the page no place, as with node_exporter.
+        if let Some(group) = path.strip_prefix(self.telemetry_path.trim_end_matches('/'))
             && (group.is_empty() || group.starts_with('/'))
         {
+            // As node_exporter counts them: scrapes only.
+            let Ok(_place) = self.places.try_acquire() else {
+                self.metrics.http_refused("max_requests");
+                return text(StatusCode::SERVICE_UNAVAILABLE, "as many scrapes as --web.max-requests allows are being answered\n");
+            };
             return self.scrape(group, &request).await;
         }
         match path {
@@ -83,18 +84,21 @@ impl Pages {
             Ok(selection) => selection,
             Err((status, why)) => return text(status, &why),
         };
+        let Some(coding) = Coding::wanted(request.headers()) else {
+            return text(StatusCode::NOT_ACCEPTABLE, "Accept-Encoding refuses all that there is here: zstd, gzip and identity\n");
+        };
         let limit = limit(request.headers(), self.scrape_timeout);
         let Some(body) = self.scraper.scrape(selection, limit).await else {
             return text(StatusCode::INTERNAL_SERVER_ERROR, "a fault of skep's own ended the scrape; its log says more\n");
         };
         self.metrics.scrapes.with_label_values(&[label]).inc();
-        let mut answer = if accepts_gzip(request.headers()) {
-            let mut answer = Response::new(Full::new(gzip(&body)));
-            answer.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            answer
-        } else {
-            Response::new(Full::new(body))
+        let Some(body) = coding.coded(body).await else {
+            return text(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be compressed; its log says more\n");
         };
+        let mut answer = Response::new(Full::new(body));
+        if coding != Coding::Identity {
+            answer.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.as_str()));
+        }
         answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(TEXT_FORMAT));
         answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
         answer
@@ -181,27 +185,6 @@ fn limit(headers: &HeaderMap, own: Duration) -> Duration {
     }
 }
 
-/// Whether gzip may be sent: named, or `*`, and not with `q=0` (RFC 9110, 12.5.3).
-fn accepts_gzip(headers: &HeaderMap) -> bool {
-    headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(
-        |coding| {
-            let mut parts = coding.split(';').map(str::trim);
-            let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip") || name == "*");
-            let refused = parts.any(|parameter| parameter.strip_prefix("q=").and_then(|q| q.parse::<f64>().ok()) == Some(0.0));
-            named && !refused
-        },
-    )
-}
-
-/// Level 1: a third of level 3's time for a body that is 40 % larger, inside a network of the cluster's own.
-fn gzip(body: &[u8]) -> Bytes {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 6), Compression::new(1));
-    match encoder.write_all(body).and_then(|()| encoder.finish()) {
-        Ok(compressed) => Bytes::from(compressed),
-        Err(_) => Bytes::new(), // writing to memory does not fail
-    }
-}
-
 /// Percent-decodes a part of a query.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
@@ -222,7 +205,7 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn text(status: StatusCode, body: &str) -> Response<Body> {
+pub(super) fn text(status: StatusCode, body: &str) -> Response<Body> {
     let mut answer = Response::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -239,16 +222,6 @@ fn html(body: String) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn gzip_is_sent_only_to_who_takes_it() {
-        let headers = |value: &'static str| HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(value))]);
-        assert!(accepts_gzip(&headers("gzip")));
-        assert!(accepts_gzip(&headers("br;q=1, GZIP;q=0.5")));
-        assert!(!accepts_gzip(&headers("gzip;q=0")));
-        assert!(!accepts_gzip(&headers("identity")));
-        assert!(!accepts_gzip(&HeaderMap::new()));
-    }
 
     #[test]
     fn prometheus_limit_wins_when_it_is_shorter() {

@@ -20,6 +20,7 @@ pub struct Metrics {
     pub scrapes: IntCounterVec,
     /// Scrapes that took the result of one under way.
     pub scrapes_shared: IntCounter,
+    http_refused: IntCounterVec,
     /// Docker API requests that failed. Label `call`.
     pub docker_errors: IntCounterVec,
     /// Docker events taken.
@@ -107,6 +108,8 @@ const OTHER: &str = "other";
 const RESCANS: [&str; 4] = ["start", "overflow", "no_inotify", "periodic"];
 const FILE_ERRORS: [&str; 5] = ["open", "read", "spool", "watch", "compressed"];
 const SPOOL_GIVEN_UP: [&str; 2] = ["bytes", "lines"];
+
+const HTTP_REFUSED: [&str; 8] = ["unauthorized", "busy", "rate_limit", "max_requests", "tls", "plain_http", "slow", "evicted"];
 
 impl RouteMetrics {
     fn begin(self) -> Self {
@@ -279,7 +282,13 @@ impl Metrics {
         registry.register(Box::new(docker_events.clone()))?;
         let docker_resyncs = IntCounter::new("skep_docker_resyncs_total", "Inventories taken anew by list.")?;
         registry.register(Box::new(docker_resyncs.clone()))?;
+        let http_refused =
+            counter("skep_http_refused_total", "Connections and requests that were not answered as asked, by reason.", &["reason"])?;
+        for reason in HTTP_REFUSED {
+            http_refused.with_label_values(&[reason]).inc_by(0);
+        }
         Ok(Self {
+            http_refused,
             part_up: gauge(
                 "skep_part_up",
                 "Whether a part of the agent works, or is not asked for; /readyz says why it does not.",
@@ -306,6 +315,12 @@ impl Metrics {
             registry,
             log,
         })
+    }
+
+    /// A connection or a request that was not answered as asked: `unauthorized`, `busy` (too many passwords to verify), `rate_limit`, `max_requests`, `tls`
+    /// (a handshake that failed), `plain_http` (where TLS is), `slow`, `evicted` (it asked nothing, and another needed its place).
+    pub fn http_refused(&self, reason: &'static str) {
+        self.http_refused.with_label_values(&[reason]).inc();
     }
 
     /// The numbers of the route `name`. Asking twice gives the same counters.

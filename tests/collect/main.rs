@@ -9,5 +9,5 @@ mod support;
 mod hung;
 mod kernel;
 mod recorded;
-mod tables;
 mod storage;
+mod tables;

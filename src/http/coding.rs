@@ -1,0 +1,149 @@
+//! How an answer is coded: zstd, gzip or not at all, as the client asks (RFC 9110, 12.5.3). Coding takes milliseconds of a processor, so it runs beside the
+//! sockets' workers.
+
+use std::io::Write as _;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use hyper::header::{self, HeaderMap};
+use tokio::sync::Semaphore;
+
+/// Answers coded at one time: more would take processors from what the node is for.
+static CODERS: Semaphore = Semaphore::const_new(2);
+
+/// A content coding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coding {
+    Zstd,
+    Gzip,
+    Identity,
+}
+
+impl Coding {
+    /// In the order of preference, where a client has none: on 1.5 MB of containers' series zstd at level 1 takes 1.5 ms for 64 KB, gzip 2.4 ms for 138 KB.
+    const ALL: [Self; 3] = [Self::Zstd, Self::Gzip, Self::Identity];
+
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Zstd => "zstd",
+            Self::Gzip => "gzip",
+            Self::Identity => "identity",
+        }
+    }
+
+    /// What the client likes best of what there is here; `None` when it takes nothing of it.
+    pub(super) fn wanted(headers: &HeaderMap) -> Option<Self> {
+        let mut asked: Vec<(String, f64)> = Vec::new();
+        for part in
+            headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','))
+        {
+            let mut parameters = part.split(';').map(str::trim);
+            let name = parameters.next().unwrap_or_default().to_ascii_lowercase();
+            let q = parameters.find_map(|parameter| parameter.strip_prefix("q=").or(parameter.strip_prefix("Q=")));
+            // A weight that cannot be read asks for nothing.
+            let q = q.map_or(1.0, |q| q.trim().parse().ok().filter(|q| (0.0..=1.0).contains(q)).unwrap_or(0.0));
+            if !name.is_empty() {
+                asked.push((if name == "x-gzip" { "gzip".to_owned() } else { name }, q));
+            }
+        }
+        let weight = |name: &str| asked.iter().find(|(asked, _)| asked == name).map(|(_, q)| *q);
+        let mut best: Option<(Self, f64)> = None;
+        for coding in Self::ALL {
+            let q = match weight(coding.as_str()).or(weight("*")) {
+                Some(q) => q,
+                // Not coded is good unless it is refused, and less so than what was asked for.
+                None if coding == Self::Identity => f64::MIN_POSITIVE,
+                None => 0.0,
+            };
+            if q > best.map_or(0.0, |(_, best)| best) {
+                best = Some((coding, q));
+            }
+        }
+        best.map(|(coding, _)| coding)
+    }
+
+    /// Codes a body; `None` when that failed, which it does not but for a lack of memory.
+    pub(super) async fn coded(self, body: Bytes) -> Option<Bytes> {
+        if self == Self::Identity {
+            return Some(body);
+        }
+        let Ok(permit) = CODERS.acquire().await else { return None };
+        let coding = tokio::task::spawn_blocking(move || {
+            let coded = if self == Self::Zstd { zstd(&body) } else { gzip(&body) };
+            drop(permit);
+            coded
+        });
+        coding.await.ok().flatten()
+    }
+}
+
+/// Level 1: a third of level 3's time for a body that is 40 % larger, inside a network of the cluster's own.
+fn gzip(body: &[u8]) -> Option<Bytes> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 6), Compression::new(1));
+    encoder.write_all(body).and_then(|()| encoder.finish()).ok().map(Bytes::from)
+}
+
+/// Level 1, the only one that is built in. The window is what RFC 9659 allows, 8 MB, and level 1 stays far below.
+fn zstd(body: &[u8]) -> Option<Bytes> {
+    let mut context = zstd_safe::CCtx::try_create()?;
+    context.set_parameter(zstd_safe::CParameter::CompressionLevel(1)).ok()?;
+    let mut coded = Vec::with_capacity(zstd_safe::compress_bound(body.len()));
+    context.compress2(&mut coded, body).ok()?;
+    coded.shrink_to_fit();
+    Some(Bytes::from(coded))
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn the_client_decides() {
+        let wanted = |values: &[&'static str]| {
+            Coding::wanted(&values.iter().map(|value| (header::ACCEPT_ENCODING, HeaderValue::from_static(value))).collect())
+        };
+        for (value, expected) in [
+            ("gzip", Some(Coding::Gzip)),
+            ("zstd", Some(Coding::Zstd)),
+            ("gzip, deflate, br, zstd", Some(Coding::Zstd)),
+            ("br;q=1, GZIP;q=0.5", Some(Coding::Gzip)),
+            ("zstd;q=0.5, gzip;q=0.8", Some(Coding::Gzip)),
+            ("x-gzip", Some(Coding::Gzip)),
+            ("gzip;q=0", Some(Coding::Identity)),
+            ("gzip;q=0.001", Some(Coding::Gzip)),
+            ("gzip; q=0.5, identity", Some(Coding::Identity)),
+            ("gzip;q=2", Some(Coding::Identity)),
+            ("identity", Some(Coding::Identity)),
+            ("*", Some(Coding::Zstd)),
+            ("*;q=0.1, zstd;q=0", Some(Coding::Gzip)),
+            ("*;q=0", None),
+            ("*;q=0, gzip", Some(Coding::Gzip)),
+            ("identity;q=0", None),
+            ("identity;q=0, br", None),
+            ("identity;q=0, gzip;q=0.2", Some(Coding::Gzip)),
+            ("br", Some(Coding::Identity)),
+            ("", Some(Coding::Identity)),
+        ] {
+            assert_eq!(wanted(&[value]), expected, "{value}");
+        }
+        assert_eq!(wanted(&[]), Some(Coding::Identity));
+        assert_eq!(wanted(&["br", "gzip"]), Some(Coding::Gzip));
+    }
+
+    #[tokio::test]
+    async fn what_is_coded_is_what_it_was() {
+        let body = Bytes::from("node_cpu_seconds_total{cpu=\"0\",mode=\"idle\"} 1\n".repeat(1000));
+        let gzipped = Coding::Gzip.coded(body.clone()).await.unwrap();
+        let mut plain = Vec::new();
+        std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&*gzipped), &mut plain).unwrap();
+        assert_eq!(plain, body);
+        let coded = Coding::Zstd.coded(body.clone()).await.unwrap();
+        let mut plain = Vec::with_capacity(body.len());
+        zstd_safe::decompress(&mut plain, &coded).unwrap();
+        assert!(plain == body && coded.len() < 1000);
+        assert_eq!(Coding::Zstd.coded(Bytes::new()).await.unwrap()[..4], [0x28, 0xb5, 0x2f, 0xfd]);
+    }
+}
