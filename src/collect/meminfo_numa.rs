@@ -23,10 +23,9 @@ impl Collector for MemoryOfNodes {
         let mut families = Families::default();
         let files: [(&str, Kind, Line); 2] = [("meminfo", Kind::Gauge, memory), ("numastat", Kind::Counter, allocations)];
         for node in &nodes {
-            let number = node.trim_start_matches("node");
+            let number = node.strip_prefix("node").unwrap_or(node);
             for (file, kind, read) in files {
                 let path = format!("{DIRECTORY}/{node}/{file}");
-                // Larger than a page on no machine, but no attribute of one value either.
                 let bytes = match host.sys(&path) {
                     Ok(bytes) => bytes,
                     Err(error) if error.is_absent() => continue,

@@ -1,10 +1,11 @@
 //! `node_os_*` from the host's `etc/os-release`, or where there is none `usr/lib/os-release`. Source: os-release(5).
 
+use std::path::Path;
+
 use super::{CollectError, Collector, Entry, Pass, Presence, entry};
-use crate::host::parse;
+use crate::host::{ReadError, Reader, parse};
 use crate::model::time::parse_rfc3339;
 use crate::model::{Kind, LabelSet};
-use crate::present;
 
 pub(super) const ENTRY: Entry = entry!("os", on, &[], |_| Ok(Box::new(Os::default())));
 
@@ -47,7 +48,10 @@ impl Collector for Os {
         // A link to the second with `..` in it, as most have it, stays below the root by itself; an absolute one is led back there.
         let bytes = match host.rootfs_linked("etc/os-release") {
             Ok(bytes) => bytes,
-            Err(error) if error.is_absent() => present!(host.rootfs_linked("usr/lib/os-release")),
+            Err(error) if error.is_absent() => match host.rootfs_linked("usr/lib/os-release") {
+                Ok(bytes) => bytes,
+                Err(error) => return absent(host, error),
+            },
             Err(error) => return Err(error.into()),
         };
         if self.read.is_none() || self.bytes != bytes {
@@ -71,6 +75,12 @@ impl Collector for Os {
         }
         Ok(Presence::Present)
     }
+}
+
+/// Neither file is there: nothing to tell, where there is a root at all. A root without `etc` is none, and nothing is mounted there.
+fn absent(host: &Reader, error: ReadError) -> Result<Presence, CollectError> {
+    let is_root = host.is_directory(&host.root().on_rootfs(Path::new("etc")));
+    if error.is_absent() && is_root { Ok(Presence::Absent) } else { Err(error.into()) }
 }
 
 fn release(bytes: &[u8]) -> Release {

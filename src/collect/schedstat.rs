@@ -3,7 +3,7 @@
 
 use super::{CollectError, Collector, Entry, Pass, Presence, entry};
 use crate::host::parse;
-use crate::model::Kind;
+use crate::model::{Kind, Value};
 use crate::present;
 
 pub(super) const ENTRY: Entry = entry!("schedstat", on, &[], |_| Ok(Box::new(SchedStat { rows: Vec::new() })));
@@ -21,6 +21,20 @@ struct Row {
     slices: u64,
 }
 
+/// A family: name, help, and its value.
+type Family = (&'static str, &'static str, fn(&Row) -> Value);
+
+/// The kernel counts in nanoseconds; its document says jiffies, which was so before 2.6.23.
+const FAMILIES: [Family; 3] = [
+    ("node_schedstat_running_seconds_total", "Number of seconds CPU spent running a process.", |row| seconds(row.running)),
+    ("node_schedstat_waiting_seconds_total", "Number of seconds spent by processing waiting for this CPU.", |row| seconds(row.waiting)),
+    ("node_schedstat_timeslices_total", "Number of timeslices executed by CPU.", |row| row.slices.into()),
+];
+
+fn seconds(nanoseconds: u64) -> Value {
+    (nanoseconds as f64 / 1e9).into()
+}
+
 impl Collector for SchedStat {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
         let (host, out, odd) = pass.split();
@@ -33,17 +47,7 @@ impl Collector for SchedStat {
                 _ => odd.line("schedstat", line),
             }
         }
-        // The kernel counts in nanoseconds; its document says jiffies, which was so before 2.6.23.
-        let families: [(&str, &str, fn(&Row) -> crate::model::Value); 3] = [
-            ("node_schedstat_running_seconds_total", "Number of seconds CPU spent running a process.", |row| {
-                (row.running as f64 / 1e9).into()
-            }),
-            ("node_schedstat_waiting_seconds_total", "Number of seconds spent by processing waiting for this CPU.", |row| {
-                (row.waiting as f64 / 1e9).into()
-            }),
-            ("node_schedstat_timeslices_total", "Number of timeslices executed by CPU.", |row| row.slices.into()),
-        ];
-        for (name, help, value) in families {
+        for (name, help, value) in FAMILIES {
             let mut family = out.family(name, Kind::Counter, help);
             for row in &self.rows {
                 family.sample(&[("cpu", itoa::Buffer::new().format(row.cpu))], value(row));

@@ -82,7 +82,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
-            let _ = configured(&bytes);
+            let _mode = configured(&bytes);
         }
     }
 }

@@ -31,8 +31,8 @@ const MOST_VALUES: usize = 1024;
 fn build(settings: &Settings) -> Result<Box<dyn Collector>, String> {
     let mut wanted: Vec<Wanted> = Vec::new();
     for (flag, is_number) in [(&INCLUDE, true), (&INFO, false)] {
-        for given in settings.many(flag.name).iter().filter(|given| !given.is_empty()) {
-            let new = Wanted::of(given, is_number).map_err(|why| format!("--{}={given}: {why}", flag.name))?;
+        for given in rejoined(settings.many(flag.name)) {
+            let new = Wanted::of(&given, is_number).map_err(|why| format!("--{}={given}: {why}", flag.name))?;
             // Twice the same is once.
             if !wanted.contains(&new) {
                 wanted.push(new);
@@ -40,6 +40,22 @@ fn build(settings: &Settings) -> Result<Box<dyn Collector>, String> {
         }
     }
     Ok(Box::new(Sysctl { wanted }))
+}
+
+/// What was given, with the fields of one sysctl together again: a list in the environment is taken apart at every comma, also at those between fields. Every
+/// sysctl is in a directory, so a word without a separator behind one with fields is a field.
+fn rejoined(given: &[String]) -> Vec<String> {
+    let mut whole: Vec<String> = Vec::new();
+    for part in given.iter().filter(|part| !part.is_empty()) {
+        match whole.last_mut().filter(|last| last.contains(':') && !part.contains(['.', '/', ':'])) {
+            Some(last) => {
+                last.push(',');
+                last.push_str(part);
+            }
+            None => whole.push(part.clone()),
+        }
+    }
+    whole
 }
 
 struct Sysctl {
@@ -82,7 +98,10 @@ impl Wanted {
 /// The file of a sysctl. As in sysctl(8) the first separator says what the other one means: in `net.ipv4.conf.eth0/100.forwarding` and in
 /// `net/ipv4/conf/eth0.100/forwarding` the interface is `eth0.100`.
 fn path(name: &str) -> Result<String, String> {
-    let dotted = name.find(['.', '/']).is_none_or(|first| name.as_bytes().get(first) == Some(&b'.'));
+    let Some(first) = name.find(['.', '/']) else {
+        return Err("every sysctl is in a directory, and the name tells none; give it whole, as vm.swappiness".to_owned());
+    };
+    let dotted = name.as_bytes().get(first) == Some(&b'.');
     let swapped = |character| match character {
         '.' => '/',
         '/' => '.',
@@ -94,8 +113,11 @@ fn path(name: &str) -> Result<String, String> {
             "the part {part:?} of the name leads to no file below /proc/sys; give a name as `sysctl -a` shows it, as vm.swappiness"
         ));
     }
-    if path.chars().any(|character| character.is_control() || character.is_whitespace()) {
-        return Err("the name has blanks or control characters in it, as no sysctl has; give one name, as vm.swappiness".to_owned());
+    if path.chars().any(|character| character.is_control() || character.is_whitespace() || character == ',') {
+        return Err(
+            "the name has blanks, commas or control characters in it; give one name, as vm.swappiness, and the flag again for the next"
+                .to_owned(),
+        );
     }
     Ok(format!("sys/{path}"))
 }
@@ -222,13 +244,34 @@ mod tests {
         ] {
             assert_eq!(path(name).as_deref(), Ok(file));
         }
-        for odd in
-            ["", ".", "..", "a..b", ".a", "a.", "/etc/passwd", "a/../b", "../stat", "kernel.//.x", "a b", "a\n", "a/./b", "kernel.\u{0}"]
-        {
+        for odd in [
+            "",
+            ".",
+            "..",
+            "a..b",
+            ".a",
+            "a.",
+            "/etc/passwd",
+            "a/../b",
+            "../stat",
+            "kernel.//.x",
+            "a b",
+            "a\n",
+            "a/./b",
+            "kernel.\u{0}",
+            "stat",
+            "vm.a,vm.b",
+        ] {
             assert!(path(odd).is_err(), "{odd}");
         }
         // In a dotted name a slash is a dot, and two of them are not the directory above.
         assert!(path("kernel.//.//.stat").is_err());
+    }
+
+    #[test]
+    fn fields_find_together_again() {
+        let given = ["fs.file-nr:total", "current", "max", "", "vm.swappiness", "odd"].map(str::to_owned);
+        assert_eq!(rejoined(&given), ["fs.file-nr:total,current,max", "vm.swappiness", "odd"]);
     }
 
     #[test]
@@ -270,7 +313,7 @@ mod tests {
         fn anything_is_read_or_refused(bytes: Vec<u8>, name in "[a-z./:,_-]{0,20}", is_number: bool) {
             if let Ok(wanted) = Wanted::of(&name, is_number) {
                 prop_assert!(wanted.path.starts_with("sys/") && wanted.path.split('/').all(|part| !matches!(part, "" | "." | "..")));
-                let _ = add(&wanted, &bytes, &mut Families::default());
+                let _added = add(&wanted, &bytes, &mut Families::default());
             }
         }
     }

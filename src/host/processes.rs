@@ -35,7 +35,7 @@ impl Reader {
     /// # Errors
     /// [`ReadError`] when the directory cannot be opened or read.
     pub fn pids(&mut self) -> Result<Vec<u32>, ReadError> {
-        self.path.clone_from(&self.root().proc.clone());
+        self.path.clone_from(&self.root.proc);
         self.numbered().map_err(|error| self.root().below_proc(error))
     }
 
@@ -68,8 +68,7 @@ impl Reader {
     }
 
     fn set_task(&mut self, pid: u32, thread: Option<u32>, file: &str) {
-        let proc = &self.root().proc.clone();
-        self.path.clone_from(proc);
+        self.path.clone_from(&self.root.proc);
         self.path.push(itoa::Buffer::new().format(pid));
         if let Some(thread) = thread {
             self.path.push("task");

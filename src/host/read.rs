@@ -57,7 +57,7 @@ impl fmt::Display for NetSource {
 /// Reads host files, one at a time, into a buffer and a path that are kept: after the first scrape it allocates nothing.
 #[derive(Debug)]
 pub struct Reader {
-    root: Arc<Root>,
+    pub(super) root: Arc<Root>,
     pub(super) path: PathBuf,
     pub(super) buffer: Vec<u8>,
 }
