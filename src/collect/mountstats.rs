@@ -414,12 +414,14 @@ mod tests {
     #[test]
     fn mounts_are_the_hosts_and_find_their_server() {
         let stats = b"device s:/x mounted on /host/root/a\\040b with fstype nfs4 statvers=1.1\n\txprt:\ttcp 1 2 3\n\
-                      device s:/x mounted on /own with fstype nfs4 statvers=1.1\n\txprt:\ttcp 1 2 3\n";
+                      device s:/x mounted on /own with fstype nfs4 statvers=1.1\n\txprt:\ttcp 1 2 3\n\
+                      device s:/x mounted on /host/root/new with fstype nfs4 statvers=1.1\n\txprt:\ttcp 1 2 3\n";
         let info = b"1 0 0:9 / /host/root rw - ext4 /dev/x rw\n2 1 0:8 / /own rw - nfs4 s:/x rw,addr=10.0.0.9\n\
                      3 1 0:8 / /host/root/a\\040b rw - nfs4 s:/x rw,clientaddr=10.0.0.1,addr=10.0.0.2\n";
         let (text, odd) = written(stats, info, "/host/root");
         assert_eq!(odd, 0);
         assert!(text.contains("{export=\"s:/x\",protocol=\"tcp\",mountaddr=\"10.0.0.2\",mountpoint=\"/a b\"} 1\n"), "{text}");
+        // One that is not of the host, and one that came between the two files, are left out.
         assert_eq!(text.matches("mountpoint=").count(), 1);
     }
 
