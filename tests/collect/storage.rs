@@ -211,13 +211,17 @@ proptest! {
                 if path.is_dir() { files(&path, found) } else { found.push(path) }
             }
         }
-        let directory = copy_of_tree();
+        // Copied once, and put back each time.
+        static TREE_COPY: std::sync::LazyLock<tempfile::TempDir> = std::sync::LazyLock::new(copy_of_tree);
         let mut all = Vec::new();
-        files(directory.path(), &mut all);
+        files(TREE_COPY.path(), &mut all);
         all.sort();
-        fs::write(which.get(&all), bytes).unwrap();
+        let path = which.get(&all);
+        let whole = fs::read(path).unwrap();
+        fs::write(path, bytes).unwrap();
         for name in COLLECTORS {
-            let _ = run_at(name, directory.path());
+            let _ = run_at(name, TREE_COPY.path());
         }
+        fs::write(path, whole).unwrap();
     }
 }
