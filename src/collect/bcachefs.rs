@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn counters_are_named_by_their_files() {
         assert_eq!(as_name("data-read.ü_2"), "data_read___2");
-        assert_eq!(counter_value(b"since mount: 1\nsince filesystem creation:     44.5T\n"), Some(48_928_267_627_724.0));
+        assert_eq!(counter_value(b"since mount: 1\nsince filesystem creation:     44.5T\n"), Some(48_928_267_436_032.0));
         assert_eq!(counter_value(b"since mount: 1\n"), None);
     }
 

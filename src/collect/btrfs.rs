@@ -1,5 +1,7 @@
 //! `node_btrfs_*` from `/sys/fs/btrfs/<fsid>`, and what only an ioctl tells of its devices. Source: the kernel's `fs/btrfs/sysfs.c`.
 
+use std::collections::HashSet;
+
 use super::families::Families;
 use super::{CollectError, Collector, Entry, Oddities, Pass, Presence, entry, storage};
 use crate::host::sys::BtrfsDevice;
@@ -58,28 +60,32 @@ impl Collector for Btrfs {
         let asked = pass.host.btrfs_devices();
         let (host, out, odd) = pass.split();
         let mut families = Families::default();
+        let mut used = HashSet::new();
         for name in &names {
+            // node_exporter names a file system by what its metadata are marked with, which stays when it is given another id (btrfstune -m). Such a one may
+            // be a copy of another that is mounted too: then it goes by its own id, for two may not have one name.
+            let marked = storage::text(host, odd, &format!("fs/btrfs/{name}/metadata_uuid")).filter(|marked| !marked.is_empty());
+            let uuid = marked.filter(|marked| !names.contains(marked) && !used.contains(marked)).unwrap_or_else(|| name.clone());
             let devices = id(name).and_then(|id| asked.get(&id));
-            of_file_system(host, odd, &mut families, name, devices.map(Vec::as_slice));
+            of_file_system(host, odd, &mut families, (name, &uuid), devices.map(Vec::as_slice));
+            used.insert(uuid);
         }
         families.write(out);
         Ok(if families.is_empty() { Presence::Absent } else { Presence::Present })
     }
 }
 
-fn of_file_system(host: &mut Reader, odd: &mut Oddities, families: &mut Families, name: &str, asked: Option<&[BtrfsDevice]>) {
+fn of_file_system(
+    host: &mut Reader,
+    odd: &mut Oddities,
+    families: &mut Families,
+    (name, uuid): (&str, &str),
+    asked: Option<&[BtrfsDevice]>,
+) {
     let directory = format!("fs/btrfs/{name}");
-    // node_exporter names a file system by what its metadata are marked with: that stays when it is given another id (btrfstune -m).
-    let marked = storage::text(host, odd, &format!("{directory}/metadata_uuid")).filter(|uuid| !uuid.is_empty());
     // Unmounted since the names were read.
     let Some(label) = storage::text(host, odd, &format!("{directory}/label")) else { return };
-    let help = "Filesystem information";
-    let mut uuid = marked.as_deref().unwrap_or(name);
-    if !families.gauge("node_btrfs_info", help, &[("label", &label), ("uuid", uuid)], 1u64) {
-        // A copy of another, which is why it was given another id.
-        uuid = name;
-        families.gauge("node_btrfs_info", help, &[("label", &label), ("uuid", uuid)], 1u64);
-    }
+    families.gauge("node_btrfs_info", "Filesystem information", &[("label", &label), ("uuid", uuid)], 1u64);
     let labels = [("uuid", uuid)];
     if let Some(size) = storage::unsigned(host, odd, &format!("{directory}/allocation/global_rsv_size")) {
         families.gauge("node_btrfs_global_rsv_size_bytes", "Size of global reserve.", &labels, size);
@@ -199,7 +205,7 @@ fn of_sysfs_devices(host: &mut Reader, odd: &mut Oddities, families: &mut Famili
 
 /// The bytes of an id: `7f07c59f-6136-449c-ab87-e1cf2328731b`.
 fn id(text: &str) -> Option<BtrfsId> {
-    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b'-').map(|byte| hex_digit(byte)).collect::<Option<_>>()?;
+    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b'-').map(hex_digit).collect::<Option<_>>()?;
     let mut id = BtrfsId::default();
     if digits.len() != id.len() * 2 {
         return None;

@@ -197,11 +197,12 @@ fn of_sysfs(host: &mut Reader, odd: &mut Oddities, families: &mut Families, devi
         return;
     }
     let labels = [("device", device)];
-    // `11 (10)` while an array grows: as many as it will have, and as it had.
-    let first = |bytes: &[u8]| parse::fields(bytes).next().and_then(parse::unsigned);
-    // The file of an array that has just been made is empty.
-    let is_empty = host.attribute(&format!("{directory}/raid_disks")).is_ok_and(<[u8]>::is_empty);
-    if !is_empty && let Some(disks) = storage::read_as(host, odd, &format!("{directory}/raid_disks"), first) {
+    // `11 (10)` while an array grows: as many as it will have, and as it had. Nothing of one that has just been made.
+    let disks = |bytes: &[u8]| match parse::fields(bytes).next() {
+        Some(first) => parse::unsigned(first).map(Some),
+        None => Some(None),
+    };
+    if let Some(disks) = storage::read_as(host, odd, &format!("{directory}/raid_disks"), disks).flatten() {
         families.gauge("node_md_raid_disks", "Number of raid disks on device.", &labels, disks);
     }
     let degraded = match &*level {

@@ -1,7 +1,9 @@
 //! Collectors of storage over trees made by hand from the kernel's documents, and over what a real XFS and a real btrfs of Linux 6.18 said.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use skep::collect::{self, Collector, Presence};
@@ -23,10 +25,26 @@ fn run_at(name: &str, directory: &Path) -> support::Collected {
     found
 }
 
-fn copy_of_tree() -> tempfile::TempDir {
+/// What a collector reads of the tree.
+fn part_of(name: &str) -> &'static str {
+    match name {
+        "bcache" => "sys/fs/bcache",
+        "bcachefs" => "sys/fs/bcachefs",
+        "btrfs" => "sys/fs/btrfs",
+        "dmmultipath" | "mdadm" => "sys/block",
+        "nvme" => "sys/class/nvme",
+        "nvmesubsystem" => "sys/class/nvme-subsystem",
+        "tapestats" => "sys/class/scsi_tape",
+        "xfs" => "sys/fs/xfs",
+        _ => "sys/class/none",
+    }
+}
+
+/// The part of the tree that a collector reads.
+fn copy_for(name: &str) -> tempfile::TempDir {
     fn copy(from: &Path, to: &Path) {
         fs::create_dir_all(to).unwrap();
-        for entry in fs::read_dir(from).unwrap() {
+        for entry in fs::read_dir(from).into_iter().flatten() {
             let entry = entry.unwrap();
             let target = to.join(entry.file_name());
             if entry.file_type().unwrap().is_dir() {
@@ -37,8 +55,22 @@ fn copy_of_tree() -> tempfile::TempDir {
         }
     }
     let directory = tempfile::tempdir().unwrap();
-    copy(&support::path("fixtures/host").join(TREE), directory.path());
+    fs::create_dir_all(directory.path().join("sys/class")).unwrap();
+    for part in ["proc", part_of(name)] {
+        copy(&support::path("fixtures/host").join(TREE).join(part), &directory.path().join(part));
+    }
     directory
+}
+
+/// The files below a directory.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
 }
 
 fn series(text: &str) -> std::collections::BTreeSet<&str> {
@@ -117,7 +149,7 @@ fn an_odd_file_costs_only_itself() {
         ("tapestats", "sys/class/scsi_tape/st0/stats/io_ns", "-1\n", 1),
         ("xfs", "sys/fs/xfs/sdy1/stats/stats", "rw 1 2\nvnodes 1 2 3 4 5 6 x\n", 31),
     ] {
-        let directory = copy_of_tree();
+        let directory = copy_for(name);
         let whole = run_at(name, directory.path());
         fs::write(directory.path().join(file), bytes).unwrap();
         let found = run_at(name, directory.path());
@@ -141,7 +173,7 @@ fn a_file_that_cannot_be_read_is_told() {
         ("tapestats", "sys/class/scsi_tape/st0/stats/io_ns"),
         ("xfs", "sys/fs/xfs/sdy1/stats/stats"),
     ] {
-        let directory = copy_of_tree();
+        let directory = copy_for(name);
         let path = directory.path().join(file);
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
@@ -155,7 +187,7 @@ fn a_file_that_cannot_be_read_is_told() {
 #[test]
 fn lines_of_procfs_that_are_odd_cost_only_themselves() {
     for (name, file) in [("mdadm", "proc/mdstat"), ("drbd", "proc/drbd")] {
-        let directory = copy_of_tree();
+        let directory = copy_for(name);
         let whole = run_at(name, directory.path());
         let path = directory.path().join(file);
         let text = fs::read_to_string(&path).unwrap();
@@ -185,7 +217,7 @@ fn priority_stats_are_read_only_when_asked_for() {
 /// Unmounted and mounted again under other names: nothing is kept of what was.
 #[test]
 fn file_systems_that_are_gone_are_forgotten() {
-    let directory = copy_of_tree();
+    let directory = copy_for("xfs");
     let mut collector = built("xfs");
     let mut run = || support::run(&mut *collector, support::at(directory.path())).text;
     assert!(run().contains("device=\"sdy1\""));
@@ -196,28 +228,30 @@ fn file_systems_that_are_gone_are_forgotten() {
     assert!(!run().contains("sdy2"));
 }
 
+thread_local! {
+    /// Copied once, put back after each case, and removed with the test's thread.
+    static COPIES: RefCell<HashMap<&'static str, tempfile::TempDir>> = RefCell::default();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
-    /// Whatever one of the files has in it, no collector panics, and what it writes is an exposition.
+    /// Whatever one of its files has in it, no collector panics, and what it writes is an exposition.
     #[test]
     fn any_file_may_have_anything_in_it(
         which: prop::sample::Index,
         bytes in prop_oneof![any::<Vec<u8>>(), "([a-z0-9:_/ %.=()\\[\\]\\-]{0,12}[ \n]){0,20}".prop_map(String::into_bytes)],
     ) {
-        fn files(directory: &Path, found: &mut Vec<std::path::PathBuf>) {
-            for entry in fs::read_dir(directory).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() { files(&path, found) } else { found.push(path) }
-            }
-        }
-        let directory = copy_of_tree();
-        let mut all = Vec::new();
-        files(directory.path(), &mut all);
-        all.sort();
-        fs::write(which.get(&all), bytes).unwrap();
         for name in COLLECTORS {
-            let _ = run_at(name, directory.path());
+            COPIES.with_borrow_mut(|copies| {
+                let directory = copies.entry(name).or_insert_with(|| copy_for(name));
+                let all = files(directory.path());
+                let path = which.get(&all);
+                let whole = fs::read(path).unwrap();
+                fs::write(path, &bytes).unwrap();
+                let _ = run_at(name, directory.path());
+                fs::write(path, whole).unwrap();
+            });
         }
     }
 }
