@@ -441,6 +441,25 @@ fn the_telemetry_path_goes_where_it_is_told() {
 }
 
 #[test]
+fn scrapes_beyond_the_limit_are_refused_and_the_page_is_not() {
+    let agent = Agent::start(&["--web.max-requests=1"]);
+    until("the limit", || {
+        let statuses = |path: &'static str| -> Vec<u16> {
+            std::thread::scope(|scope| {
+                let asked: Vec<_> = (0..16).map(|_| scope.spawn(|| agent.get(path, "Accept-Encoding: gzip\r\n").status)).collect();
+                asked.into_iter().map(|one| one.join().unwrap()).collect()
+            })
+        };
+        assert_eq!(statuses("/"), [200; 16]);
+        let scrapes = statuses("/metrics");
+        assert!(scrapes.iter().all(|status| matches!(status, 200 | 503)) && scrapes.contains(&200));
+        scrapes.contains(&503)
+    });
+    let counted = agent.get("/metrics/skep", "").text();
+    assert!(!counted.lines().find(|line| line.contains("reason=\"max_requests\"")).unwrap().ends_with(" 0"));
+}
+
+#[test]
 fn a_socket_that_was_handed_over_is_served() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
