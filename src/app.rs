@@ -139,6 +139,9 @@ pub async fn run(config: Config, inherited: Vec<OwnedFd>, reread: &(dyn Fn() -> 
     let scraper = Scraper::start(all, &root, &constant, config.collector_timeout, metrics.clone(), &parts).map_err(system)?;
 
     let guard = Guard::open(config.web.file.as_deref(), parts.part("web.config"), metrics.clone()).map_err(Fault)?;
+    for note in guard.notes() {
+        tracing::warn!("web.config.file: {note}");
+    }
     let listeners = match config.web.systemd_socket {
         true => http::adopt(inherited),
         false => http::bind(&config.web.listen).await,

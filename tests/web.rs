@@ -297,7 +297,7 @@ fn passwords_headers_and_their_reread() {
         answer.head
     );
     assert_eq!(answer.head.matches("content-security-policy").count(), 1);
-    assert!(agent.get("/metrics", &alice).text().contains("skep_http_refused_total{host="));
+    assert!(agent.get("/metrics", &alice).text().contains("skep_http_refused_total{"));
     // Another user, without a restart and without a signal.
     file(folder.path(), &text(&format!("  carol: {}\n", hash("neu"))));
     let carol = basic("carol", "neu");
@@ -438,6 +438,25 @@ fn the_telemetry_path_goes_where_it_is_told() {
     assert!(answer.text().contains("node_load1{") && !answer.text().contains("process_cpu"));
     assert!(agent.get("/node", "").text().contains("node_load1{"));
     assert_eq!((agent.get("/debug/pprof/", "").status, agent.get("/healthz", "").status), (404, 200));
+}
+
+#[test]
+fn scrapes_beyond_the_limit_are_refused_and_the_page_is_not() {
+    let agent = Agent::start(&["--web.max-requests=1"]);
+    until("the limit", || {
+        let statuses = |path: &'static str| -> Vec<u16> {
+            std::thread::scope(|scope| {
+                let asked: Vec<_> = (0..16).map(|_| scope.spawn(|| agent.get(path, "Accept-Encoding: gzip\r\n").status)).collect();
+                asked.into_iter().map(|one| one.join().unwrap()).collect()
+            })
+        };
+        assert_eq!(statuses("/"), [200; 16]);
+        let scrapes = statuses("/metrics");
+        assert!(scrapes.iter().all(|status| matches!(status, 200 | 503)) && scrapes.contains(&200));
+        scrapes.contains(&503)
+    });
+    let counted = agent.get("/metrics/skep", "").text();
+    assert!(!counted.lines().find(|line| line.contains("reason=\"max_requests\"")).unwrap().ends_with(" 0"));
 }
 
 #[test]

@@ -91,9 +91,6 @@ impl Guard {
             None => (Vec::new(), InForce::of(&WebFile::default(), &mut Vec::new())),
         };
         let current = read?;
-        for note in &current.notes {
-            tracing::warn!("web.config.file: {note}");
-        }
         if path.is_some() {
             part.ok();
         }
