@@ -6,27 +6,42 @@
 use std::fmt;
 use std::time::Instant;
 
+mod attribute;
 mod cpu;
+mod cpufreq;
 mod cpuinfo;
 mod diskstats;
+mod dmi;
+mod drm;
 mod duration;
+mod edac;
 mod families;
+mod fibrechannel;
 mod filefd;
 mod filesystem;
 mod filter;
+mod hwmon;
+mod infiniband;
 mod interfaces;
+mod known;
 mod loadavg;
 mod meminfo;
 mod names;
 mod netdev;
 mod netstat;
+mod pcidevice;
+mod pciids;
+mod powersupplyclass;
 mod pressure;
+mod rapl;
 mod sockstat;
 mod stat;
 mod statpool;
+mod thermal_zone;
 mod time;
 mod uname;
 mod vmstat;
+mod watchdog;
 mod zone;
 
 use crate::config::{Flag, FlagKind, Settings};
@@ -197,19 +212,31 @@ use entry;
 /// All collectors of the host, in the order of their names.
 pub static ENTRIES: &[Entry] = &[
     cpu::ENTRY,
+    cpufreq::ENTRY,
     diskstats::ENTRY,
+    dmi::ENTRY,
+    drm::ENTRY,
+    edac::ENTRY,
+    fibrechannel::ENTRY,
     filefd::ENTRY,
     filesystem::ENTRY,
+    hwmon::ENTRY,
+    infiniband::ENTRY,
     loadavg::ENTRY,
     meminfo::ENTRY,
     netdev::ENTRY,
     netstat::ENTRY,
+    pcidevice::ENTRY,
+    powersupplyclass::ENTRY,
     pressure::ENTRY,
+    rapl::ENTRY,
     sockstat::ENTRY,
     stat::ENTRY,
+    thermal_zone::ENTRY,
     time::ENTRY,
     uname::ENTRY,
     vmstat::ENTRY,
+    watchdog::ENTRY,
 ];
 
 /// Switches off what runs by default and was not asked for by name.
@@ -232,15 +259,10 @@ pub type Collectors = Vec<(&'static str, Box<dyn Collector>)>;
 /// # Errors
 /// One sentence for each collector that cannot be made from its flags: the flag, the value, why it is refused and what would do.
 pub fn build(settings: &Settings) -> Result<Collectors, Vec<String>> {
-    let defaults = !settings.is_on(DISABLE_DEFAULTS.name);
     let mut made = Vec::new();
     let mut refused = Vec::new();
     for entry in ENTRIES {
-        let runs = match settings.one(entry.switch.name) {
-            Some(switch) => switch == "true",
-            None => entry.on_by_default && defaults,
-        };
-        if !runs {
+        if !runs(entry, settings) {
             continue;
         }
         match (entry.build)(settings) {
@@ -249,6 +271,14 @@ pub fn build(settings: &Settings) -> Result<Collectors, Vec<String>> {
         }
     }
     if refused.is_empty() { Ok(made) } else { Err(refused) }
+}
+
+/// Whether a collector is asked for, by name or as one that is on by default.
+fn runs(entry: &Entry, settings: &Settings) -> bool {
+    match settings.one(entry.switch.name) {
+        Some(switch) => switch == "true",
+        None => entry.on_by_default && !settings.is_on(DISABLE_DEFAULTS.name),
+    }
 }
 
 #[cfg(test)]
