@@ -91,7 +91,7 @@ impl Collector for CpuFreq {
             }
         }
         let mut family = out.family("node_cpu_scaling_governor", Kind::Gauge, "Current enabled CPU frequency governor.");
-        for cpu in cpus {
+        for cpu in cpus.iter().filter(|cpu| !cpu.governor.is_empty()) {
             for governor in &cpu.governors {
                 family.sample_of(&cpu.labels, &[("governor", governor)], governor.as_bytes() == cpu.governor);
             }

@@ -82,6 +82,8 @@ enum Unit {
     One,
     Milli,
     Micro,
+    /// The kernel's unit of humidity: 100 000 of them are a ratio of 1. node_exporter divides by ten times as much, against its own help text.
+    MilliPercent,
     /// `1` is yes, anything else no.
     Truth,
 }
@@ -96,6 +98,7 @@ impl Unit {
         Some(match self {
             Self::Milli => number * 0.001,
             Self::Micro => number / 1_000_000.0,
+            Self::MilliPercent => number / 100_000.0,
             Self::One | Self::Truth => number,
         })
         .map(Value::from)
@@ -354,7 +357,7 @@ fn described(kind: &str, element: &str, bare: bool) -> Described {
         ("power", _) => ("_watt", format!("Hardware monitor for power usage in watts ({element})"), Unit::Micro),
         ("humidity", _) => {
             let help = "Hardware monitor for humidity, as a ratio (multiply with 100.0 to get the humidity as a percentage)";
-            ("", format!("{help} ({element})"), Unit::Micro)
+            ("", format!("{help} ({element})"), Unit::MilliPercent)
         }
         ("fan", "input" | "min" | "max" | "target") => {
             ("_rpm", format!("Hardware monitor for fan revolutions per minute ({element})"), Unit::One)
@@ -409,6 +412,7 @@ mod tests {
     #[test]
     fn values() {
         assert_eq!(Unit::Milli.value(b"55000"), Some(Value::Float(55.0)));
+        assert_eq!(Unit::MilliPercent.value(b"45000"), Some(Value::Float(0.45)));
         assert_eq!(Unit::Truth.value(b"2"), Some(Value::Unsigned(0)));
         assert_eq!(Unit::One.value(b"inf"), None);
         assert_eq!(Unit::One.value(b"N/A"), None);
