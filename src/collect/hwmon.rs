@@ -95,13 +95,13 @@ impl Unit {
             return Some((bytes == b"1").into());
         }
         let number = parse::float(bytes).filter(|number| number.is_finite())?;
-        Some(match self {
+        let value = match self {
             Self::Milli => number * 0.001,
             Self::Micro => number / 1_000_000.0,
             Self::MilliPercent => number / 100_000.0,
             Self::One | Self::Truth => number,
-        })
-        .map(Value::from)
+        };
+        Some(value.into())
     }
 }
 

@@ -31,8 +31,11 @@ fn build(settings: &Settings) -> Result<Box<dyn Collector>, String> {
 
 const DIRECTORY: &str = "bus/pci/devices";
 
-/// The numbers of a device: file, family, help, what reads it.
-const NUMBERS: [(&str, &str, &str, fn(&[u8]) -> Reading); 10] = [
+/// File, family, help, what reads it.
+type Number = (&'static str, &'static str, &'static str, fn(&[u8]) -> Reading);
+
+/// The numbers of a device.
+const NUMBERS: [Number; 10] = [
     ("max_link_speed", "node_pcidevice_max_link_transfers_per_second", "Value of maximum link's transfers per second (T/s)", speed),
     ("max_link_width", "node_pcidevice_max_link_width", "Value of maximum link's width (number of lanes)", width),
     ("current_link_speed", "node_pcidevice_current_link_transfers_per_second", "Value of current link's transfers per second (T/s)", speed),

@@ -13,8 +13,10 @@ use crate::support;
 
 const TREE: &str = "by-hand-hardware";
 
+type Flags = &'static [(&'static str, &'static str)];
+
 /// Collector, flags, golden file.
-const CASES: [(&str, &[(&str, &str)], &str); 15] = [
+const CASES: [(&str, Flags, &str); 15] = [
     ("cpufreq", &[], "cpufreq"),
     ("cpufreq", &[("collector.cpu.info", "true")], "cpufreq-beside-cpuinfo"),
     ("dmi", &[], "dmi"),
@@ -245,14 +247,13 @@ fn frequencies_have_one_writer() {
     let arm = copy_of(&["proc", "sys/devices/system/cpu"]);
     fs::write(arm.path().join("proc/cpuinfo"), "processor\t: 0\nBogoMIPS\t: 50.00\n").unwrap();
     let x86 = support::path("fixtures/host").join(TREE);
-    let off = ("collector.cpu", "false");
-    let cases: [(&[(&str, &str)], &Path, &str); 6] = [
+    let cases: [(Flags, &Path, &str); 6] = [
         (&[], &x86, "cpufreq"),
         (&[("collector.cpu.info", "true")], &x86, "cpu"),
         (&[("collector.cpu.info.bugs-include", "x")], &x86, "cpu"),
         // Arm's file has no frequencies.
         (&[("collector.cpu.info", "true")], arm.path(), "cpufreq"),
-        (&[("collector.cpu.info", "true"), off], &x86, "cpufreq"),
+        (&[("collector.cpu.info", "true"), ("collector.cpu", "false")], &x86, "cpufreq"),
         (&[("collector.cpu.info", "true"), ("collector.disable-defaults", "true"), ("collector.cpufreq", "true")], &x86, "cpufreq"),
     ];
     for (flags, tree, writer) in cases {
