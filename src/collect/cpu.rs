@@ -264,7 +264,7 @@ fn write_throttles(throttles: &[Throttle], host: &mut Reader, out: &mut Writer, 
 }
 
 /// A list of CPUs as the kernel writes it: `1,3-5,9`. `None` when it is no such list, or names more than any kernel runs.
-fn ranges(list: &[u8]) -> Option<Vec<u64>> {
+pub(super) fn ranges(list: &[u8]) -> Option<Vec<u64>> {
     const MOST: u64 = 1 << 16;
     let mut ids = Vec::new();
     for part in parse::trimmed(list).split(|byte| *byte == b',').filter(|part| !part.is_empty()) {

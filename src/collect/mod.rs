@@ -19,16 +19,29 @@ mod dmmultipath;
 mod drbd;
 mod duration;
 mod entropy;
+mod attribute;
+mod cpu;
+mod cpufreq;
+mod cpuinfo;
+mod diskstats;
+mod dmi;
+mod drm;
+mod duration;
+mod edac;
 mod families;
+mod fibrechannel;
 mod filefd;
 mod filesystem;
 mod filter;
+mod hwmon;
+mod infiniband;
 mod interfaces;
 mod interrupts;
 mod ipvs;
 mod kernel_hung;
 mod ksmd;
 mod lnstat;
+mod known;
 mod loadavg;
 mod mdadm;
 mod meminfo;
@@ -49,6 +62,11 @@ mod rpcstats;
 mod schedstat;
 mod selinux;
 mod slabinfo;
+mod pcidevice;
+mod pciids;
+mod powersupplyclass;
+mod pressure;
+mod rapl;
 mod sockstat;
 mod softirqs;
 mod stat;
@@ -57,6 +75,7 @@ mod storage;
 mod swap;
 mod sysctl;
 mod tapestats;
+mod thermal_zone;
 mod time;
 mod timex;
 mod uname;
@@ -64,6 +83,7 @@ mod vmstat;
 mod xfrm;
 mod xfs;
 mod zfs;
+mod watchdog;
 mod zone;
 mod zoneinfo;
 
@@ -252,6 +272,16 @@ pub static ENTRIES: &[Entry] = &[
     kernel_hung::ENTRY,
     ksmd::ENTRY,
     lnstat::ENTRY,
+    cpufreq::ENTRY,
+    diskstats::ENTRY,
+    dmi::ENTRY,
+    drm::ENTRY,
+    edac::ENTRY,
+    fibrechannel::ENTRY,
+    filefd::ENTRY,
+    filesystem::ENTRY,
+    hwmon::ENTRY,
+    infiniband::ENTRY,
     loadavg::ENTRY,
     mdadm::ENTRY,
     meminfo::ENTRY,
@@ -269,12 +299,17 @@ pub static ENTRIES: &[Entry] = &[
     schedstat::ENTRY,
     selinux::ENTRY,
     slabinfo::ENTRY,
+    pcidevice::ENTRY,
+    powersupplyclass::ENTRY,
+    pressure::ENTRY,
+    rapl::ENTRY,
     sockstat::ENTRY,
     softirqs::ENTRY,
     stat::ENTRY,
     swap::ENTRY,
     sysctl::ENTRY,
     tapestats::ENTRY,
+    thermal_zone::ENTRY,
     time::ENTRY,
     timex::ENTRY,
     uname::ENTRY,
@@ -283,6 +318,7 @@ pub static ENTRIES: &[Entry] = &[
     xfs::ENTRY,
     zfs::ENTRY,
     zoneinfo::ENTRY,
+    watchdog::ENTRY,
 ];
 
 /// Switches off what runs by default and was not asked for by name.
@@ -305,15 +341,10 @@ pub type Collectors = Vec<(&'static str, Box<dyn Collector>)>;
 /// # Errors
 /// One sentence for each collector that cannot be made from its flags: the flag, the value, why it is refused and what would do.
 pub fn build(settings: &Settings) -> Result<Collectors, Vec<String>> {
-    let defaults = !settings.is_on(DISABLE_DEFAULTS.name);
     let mut made = Vec::new();
     let mut refused = Vec::new();
     for entry in ENTRIES {
-        let runs = match settings.one(entry.switch.name) {
-            Some(switch) => switch == "true",
-            None => entry.on_by_default && defaults,
-        };
-        if !runs {
+        if !runs(entry, settings) {
             continue;
         }
         match (entry.build)(settings) {
@@ -322,6 +353,14 @@ pub fn build(settings: &Settings) -> Result<Collectors, Vec<String>> {
         }
     }
     if refused.is_empty() { Ok(made) } else { Err(refused) }
+}
+
+/// Whether a collector is asked for, by name or as one that is on by default.
+fn runs(entry: &Entry, settings: &Settings) -> bool {
+    match settings.one(entry.switch.name) {
+        Some(switch) => switch == "true",
+        None => entry.on_by_default && !settings.is_on(DISABLE_DEFAULTS.name),
+    }
 }
 
 #[cfg(test)]

@@ -41,6 +41,15 @@ impl Reader {
         fs::read_link(&path).map_err(|source| self.root().below_sys(ReadError { path, source }))
     }
 
+    /// Where `<sys>/relative` lies when all links on the way are followed.
+    ///
+    /// # Errors
+    /// [`ReadError`] when there is nothing at the end of the links.
+    pub fn sys_real(&self, relative: &str) -> Result<PathBuf, ReadError> {
+        let path = self.root().sys.join(relative);
+        fs::canonicalize(&path).map_err(|source| self.root().below_sys(ReadError { path, source }))
+    }
+
     /// Whether there is anything at `<sys>/relative`, links followed.
     #[must_use]
     pub fn sys_has(&self, relative: &str) -> bool {
@@ -131,6 +140,8 @@ mod tests {
         assert!(reader.sys_numbered("nothing", "cpu").unwrap_err().is_absent());
         assert_eq!(reader.sys_names("").unwrap(), ["class", "cpu", "cpu0", "cpu10", "cpu2", "cpufreq", "other1"]);
         assert!(reader.sys_has("cpu0") && !reader.sys_has("cpu7"));
+        std::os::unix::fs::symlink("cpu0", directory.path().join("first")).unwrap();
+        assert!(reader.sys_real("first").unwrap().ends_with("cpu0") && reader.sys_real("last").is_err());
     }
 
     #[test]

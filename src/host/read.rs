@@ -34,6 +34,33 @@ impl ReadError {
                 Some(rustix::io::Errno::NODEV | rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::SRCH)
             )
     }
+
+    /// Whether an attribute of a device has no value for this process at this moment, which is no fault of skep's or of the machine's: it is
+    /// [absent](Self::is_absent), it is root's alone (serial numbers, energy counters), or its driver answers so, as drivers do for a sensor that is switched
+    /// off, asleep, busy or broken (`Documentation/hwmon/sysfs-interface.rst` knows `ENODATA`; the others are met in drivers).
+    #[must_use]
+    pub fn is_no_value(&self) -> bool {
+        use rustix::io::Errno;
+        self.is_absent()
+            || matches!(
+                Errno::from_io_error(&self.source),
+                Some(
+                    Errno::NODATA
+                        | Errno::AGAIN
+                        | Errno::IO
+                        | Errno::NXIO
+                        | Errno::INVAL
+                        | Errno::BUSY
+                        | Errno::TIMEDOUT
+                        | Errno::REMOTEIO
+                        | Errno::PROTO
+                        | Errno::ILSEQ
+                        | Errno::SHUTDOWN
+                        | Errno::ACCESS
+                        | Errno::PERM
+                )
+            )
+    }
 }
 
 /// Whose network files [`Reader::net`] found.
@@ -261,6 +288,15 @@ mod tests {
         assert!(reader.net("nothing").unwrap_err().is_absent());
         assert!(reader.sys("nothing").unwrap_err().is_absent());
         assert!(!reader.proc("folder").unwrap_err().is_absent());
+    }
+
+    #[test]
+    fn a_sensor_without_a_value_is_told_from_a_fault() {
+        let answer = |number: i32| ReadError { path: PathBuf::new(), source: io::Error::from_raw_os_error(number) };
+        // ENOENT, EIO, ENXIO, EAGAIN, EACCES, EBUSY, ENODEV, EINVAL, ENODATA, ETIMEDOUT.
+        assert!([2, 5, 6, 11, 13, 16, 19, 22, 61, 110].into_iter().all(|number| answer(number).is_no_value()));
+        // ENOMEM, EISDIR, EMFILE.
+        assert!(![12, 21, 24].into_iter().any(|number| answer(number).is_no_value()));
     }
 
     #[test]

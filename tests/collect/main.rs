@@ -8,6 +8,7 @@ mod support;
 
 mod hung;
 mod kernel;
+mod hardware;
 mod recorded;
 mod storage;
 mod tables;

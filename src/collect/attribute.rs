@@ -1,0 +1,83 @@
+//! Attributes of sysfs as numbers and as text, for collectors that read many of them.
+
+use super::Oddities;
+use crate::host::{Reader, parse};
+
+/// An attribute; `None` when the device does not have it or has no value now. Another failure is told.
+pub(super) fn bytes<'h>(host: &'h mut Reader, odd: &mut Oddities, file: &str) -> Option<&'h [u8]> {
+    match host.attribute(file) {
+        Ok(bytes) => Some(bytes),
+        Err(error) => {
+            if !error.is_no_value() {
+                odd.tell(&error);
+            }
+            None
+        }
+    }
+}
+
+/// An attribute that `parse` understands. What it does not understand is told; an empty attribute has no value.
+pub(super) fn parsed<T>(host: &mut Reader, odd: &mut Oddities, file: &str, parse: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
+    let bytes = bytes(host, odd, file).filter(|bytes| !bytes.is_empty())?;
+    let value = parse(bytes);
+    if value.is_none() {
+        odd.line(file, bytes);
+    }
+    value
+}
+
+/// An attribute as text.
+pub(super) fn text(host: &mut Reader, odd: &mut Oddities, file: &str) -> Option<String> {
+    bytes(host, odd, file).map(|bytes| parse::text(bytes).into_owned())
+}
+
+/// A whole number, decimal or hexadecimal with `0x` before it.
+pub(super) fn unsigned(bytes: &[u8]) -> Option<u64> {
+    match bytes.strip_prefix(b"0x") {
+        // Digits only: Rust would let a sign through.
+        Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok(),
+        Some(_) => None,
+        None => parse::unsigned(bytes),
+    }
+}
+
+/// A whole number that may have a sign, decimal or hexadecimal.
+pub(super) fn signed(bytes: &[u8]) -> Option<i64> {
+    parse::signed(bytes).or_else(|| unsigned(bytes)?.try_into().ok())
+}
+
+/// The names in a directory of sysfs; none when it is not there.
+pub(super) fn names(host: &Reader, odd: &mut Oddities, directory: &str) -> Vec<String> {
+    host.sys_names(directory).unwrap_or_else(|error| {
+        if !error.is_no_value() {
+            odd.tell(&error);
+        }
+        Vec::new()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn numbers() {
+        assert_eq!(unsigned(b"0xffffffffffffffff"), Some(u64::MAX));
+        assert_eq!(unsigned(b"0x10"), Some(16));
+        assert_eq!(unsigned(b"10"), Some(10));
+        for odd in [&b""[..], b"0x", b"0x+1", b"-1", b"0x1ffffffffffffffff", b"x"] {
+            assert_eq!(unsigned(odd), None, "{odd:?}");
+        }
+        assert_eq!(signed(b"-1"), Some(-1));
+        assert_eq!(signed(b"0x8380"), Some(0x8380));
+        assert_eq!(signed(b"0xffffffffffffffff"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            let _ = (unsigned(&bytes), signed(&bytes));
+        }
+    }
+}
