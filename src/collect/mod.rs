@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Instant;
 
+mod attribute;
 mod bcache;
 mod bcachefs;
 mod btrfs;
@@ -13,21 +14,16 @@ mod buddyinfo;
 mod cgroups;
 mod cpu;
 mod cpu_vulnerabilities;
-mod cpuinfo;
-mod diskstats;
-mod dmmultipath;
-mod drbd;
-mod duration;
-mod entropy;
-mod attribute;
-mod cpu;
 mod cpufreq;
 mod cpuinfo;
 mod diskstats;
 mod dmi;
+mod dmmultipath;
+mod drbd;
 mod drm;
 mod duration;
 mod edac;
+mod entropy;
 mod families;
 mod fibrechannel;
 mod filefd;
@@ -39,9 +35,9 @@ mod interfaces;
 mod interrupts;
 mod ipvs;
 mod kernel_hung;
+mod known;
 mod ksmd;
 mod lnstat;
-mod known;
 mod loadavg;
 mod mdadm;
 mod meminfo;
@@ -55,18 +51,17 @@ mod nfsd;
 mod nvme;
 mod nvmesubsystem;
 mod os;
+mod pcidevice;
+mod pciids;
 mod percpu;
+mod powersupplyclass;
 mod pressure;
 mod processes;
+mod rapl;
 mod rpcstats;
 mod schedstat;
 mod selinux;
 mod slabinfo;
-mod pcidevice;
-mod pciids;
-mod powersupplyclass;
-mod pressure;
-mod rapl;
 mod sockstat;
 mod softirqs;
 mod stat;
@@ -80,10 +75,10 @@ mod time;
 mod timex;
 mod uname;
 mod vmstat;
+mod watchdog;
 mod xfrm;
 mod xfs;
 mod zfs;
-mod watchdog;
 mod zone;
 mod zoneinfo;
 
@@ -261,27 +256,24 @@ pub static ENTRIES: &[Entry] = &[
     cgroups::ENTRY,
     cpu::ENTRY,
     cpu_vulnerabilities::ENTRY,
-    diskstats::ENTRY,
-    dmmultipath::ENTRY,
-    drbd::ENTRY,
-    entropy::ENTRY,
-    filefd::ENTRY,
-    filesystem::ENTRY,
-    interrupts::ENTRY,
-    ipvs::ENTRY,
-    kernel_hung::ENTRY,
-    ksmd::ENTRY,
-    lnstat::ENTRY,
     cpufreq::ENTRY,
     diskstats::ENTRY,
     dmi::ENTRY,
+    dmmultipath::ENTRY,
+    drbd::ENTRY,
     drm::ENTRY,
     edac::ENTRY,
+    entropy::ENTRY,
     fibrechannel::ENTRY,
     filefd::ENTRY,
     filesystem::ENTRY,
     hwmon::ENTRY,
     infiniband::ENTRY,
+    interrupts::ENTRY,
+    ipvs::ENTRY,
+    kernel_hung::ENTRY,
+    ksmd::ENTRY,
+    lnstat::ENTRY,
     loadavg::ENTRY,
     mdadm::ENTRY,
     meminfo::ENTRY,
@@ -294,15 +286,14 @@ pub static ENTRIES: &[Entry] = &[
     nvme::ENTRY,
     nvmesubsystem::ENTRY,
     os::ENTRY,
-    pressure::ENTRY,
-    processes::ENTRY,
-    schedstat::ENTRY,
-    selinux::ENTRY,
-    slabinfo::ENTRY,
     pcidevice::ENTRY,
     powersupplyclass::ENTRY,
     pressure::ENTRY,
+    processes::ENTRY,
     rapl::ENTRY,
+    schedstat::ENTRY,
+    selinux::ENTRY,
+    slabinfo::ENTRY,
     sockstat::ENTRY,
     softirqs::ENTRY,
     stat::ENTRY,
@@ -314,11 +305,11 @@ pub static ENTRIES: &[Entry] = &[
     timex::ENTRY,
     uname::ENTRY,
     vmstat::ENTRY,
+    watchdog::ENTRY,
     xfrm::ENTRY,
     xfs::ENTRY,
     zfs::ENTRY,
     zoneinfo::ENTRY,
-    watchdog::ENTRY,
 ];
 
 /// Switches off what runs by default and was not asked for by name.

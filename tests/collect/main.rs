@@ -6,9 +6,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod hardware;
 mod hung;
 mod kernel;
-mod hardware;
 mod recorded;
 mod storage;
 mod tables;
