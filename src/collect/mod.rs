@@ -24,6 +24,7 @@ mod pressure;
 mod sockstat;
 mod stat;
 mod statpool;
+mod textfile;
 mod time;
 mod uname;
 mod vmstat;
@@ -207,6 +208,7 @@ pub static ENTRIES: &[Entry] = &[
     pressure::ENTRY,
     sockstat::ENTRY,
     stat::ENTRY,
+    textfile::ENTRY,
     time::ENTRY,
     uname::ENTRY,
     vmstat::ENTRY,

@@ -3,6 +3,7 @@
 //! This is the only place that opens a host file. Every path is below one of the four trees of [`Root`], so the same code reads a bare machine,
 //! a host seen from inside a container, and a recorded fixture.
 
+pub mod folder;
 mod list;
 mod kept;
 mod mounts;
