@@ -8,7 +8,7 @@
 mod parse;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use self::parse::{Body, Family, MOST_LABELS, Metric, Refusal};
 use super::{CollectError, Collector, Entry, Oddities, Pass, Presence, entry};
@@ -156,10 +156,7 @@ fn files(host: &Reader, patterns: &[PathBuf], left: &mut usize, trouble: &mut Tr
                 trouble.tell(&format_args!("{}: there are more than {MOST_FILES} files; the others are left out", folder.display()));
             }
             *left = left.saturating_sub(names.len());
-            let shown_folder = match folder.strip_prefix(&root.rootfs) {
-                Ok(relative) if is_on_host => Path::new("/").join(relative),
-                _ => folder,
-            };
+            let shown_folder = if is_on_host { root.as_on_host(folder) } else { folder };
             for name in names {
                 let path = opened.join(&name);
                 let Some(name) = utf8(name).filter(|_| shown_folder.to_str().is_some()) else {

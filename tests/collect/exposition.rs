@@ -69,7 +69,7 @@ fn the_files_of_two_folders() {
     assert_eq!((found.oddities, found.example.as_str()), (0, ""));
     let stable = |text: &str| -> String {
         let lines = text.lines().map(|line| match line.strip_prefix("node_textfile_mtime_seconds{") {
-            Some(_) => format!("{}TIME\n", &line[..=line.rfind(' ').unwrap()]),
+            Some(_) => format!("{} TIME\n", line.rsplit_once(' ').unwrap().0),
             None => format!("{line}\n"),
         });
         lines.collect()
