@@ -70,6 +70,7 @@ mod storage;
 mod swap;
 mod sysctl;
 mod tapestats;
+mod textfile;
 mod thermal_zone;
 mod time;
 mod timex;
@@ -300,6 +301,7 @@ pub static ENTRIES: &[Entry] = &[
     swap::ENTRY,
     sysctl::ENTRY,
     tapestats::ENTRY,
+    textfile::ENTRY,
     thermal_zone::ENTRY,
     time::ENTRY,
     timex::ENTRY,

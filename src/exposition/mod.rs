@@ -1,7 +1,11 @@
-//! From collectors to bytes for Prometheus: the writer, and the scrape with its deadline and its single flight.
+//! From collectors to bytes for Prometheus: the writer, the scrape with its deadline and its single flight, and the formats of the answer.
 
+mod format;
+pub mod merge;
+pub mod openmetrics;
 pub mod scrape;
 pub mod text;
 
+pub use format::{Format, format};
 pub use scrape::{Group, Member, Scraper, Selection};
-pub use text::{Family, Writer};
+pub use text::{Family, Guests, Writer};

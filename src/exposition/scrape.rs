@@ -5,7 +5,7 @@
 //! collector that runs longer than one may is not waited for and not started again until it ends, and its worker is replaced, so the others go on, in the same
 //! scrape. At most [`LOST_WORKERS`] are given up that way.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::Writer;
+use super::merge::{Dropped, Guest, merged};
+use super::{Guests, Writer};
 use crate::collect::{Collector, Pass, Presence};
 use crate::host::{Reader, Root};
 use crate::model::{Kind, LabelSet};
@@ -26,6 +27,8 @@ const LOST_WORKERS: usize = 4;
 const WORKERS: usize = 2;
 /// How often a scrape looks for collectors that run too long, once the first could.
 const LOOK: Duration = Duration::from_millis(100);
+/// Families left out that the log tells of; later ones are counted only.
+const TOLD_FAMILIES: usize = 64;
 
 /// A collector with its name and its group.
 pub type Member = (&'static str, Group, Box<dyn Collector>);
@@ -128,11 +131,18 @@ struct Shared {
     answer: watch::Receiver<Option<Bytes>>,
 }
 
+struct Section {
+    slot: usize,
+    families: std::ops::Range<usize>,
+    /// Where in the section families are that bear names of others.
+    guests: Option<Guests>,
+}
+
 #[derive(Default)]
 struct Gathered {
     text: Vec<u8>,
     /// Where in `text` a slot's families are; the answer is put in the registry's order.
-    sections: Vec<(usize, std::ops::Range<usize>)>,
+    sections: Vec<Section>,
     outcomes: Vec<Outcome>,
     closed: bool,
 }
@@ -148,6 +158,8 @@ pub struct Scraper {
     patience: Duration,
     metrics: Metrics,
     part: Part,
+    /// Families that were left out of an answer, and that the log has told of.
+    told: Mutex<HashSet<String>>,
 }
 
 impl std::fmt::Debug for Scraper {
@@ -200,6 +212,7 @@ impl Scraper {
             patience,
             metrics,
             part: parts.part("scrape"),
+            told: Mutex::default(),
         });
         for _ in 0..WORKERS {
             scraper.hire()?;
@@ -323,14 +336,19 @@ impl Scraper {
     }
 
     fn assemble(&self, wanted: &[usize], mut gathered: Gathered, limit: Duration) -> Bytes {
-        gathered.sections.sort_unstable_by_key(|(slot, _)| *slot);
+        gathered.sections.sort_unstable_by_key(|section| section.slot);
         gathered.outcomes.sort_unstable_by_key(|outcome| outcome.slot);
         let mut answer = Vec::with_capacity(gathered.text.len() + 16 * 1024);
         let mut meta = Writer::new(Arc::clone(&self.constant));
         let of_node = |index: &usize| self.slots.get(*index).is_some_and(|slot| matches!(slot.group, Group::Node | Group::Containers));
         let verdict = |index: usize| gathered.outcomes.iter().find(|outcome| outcome.slot == index);
-        for (_, section) in &gathered.sections {
-            answer.extend_from_slice(gathered.text.get(section.clone()).unwrap_or_default());
+        let mut guests = Vec::new();
+        for Section { slot, families, guests: of_section } in &gathered.sections {
+            if let Some(Guests { families, verdict }) = of_section {
+                let families = answer.len() + families.start..answer.len() + families.end;
+                guests.push(Guest { of: *slot, families, verdict });
+            }
+            answer.extend_from_slice(gathered.text.get(families.clone()).unwrap_or_default());
         }
         let rows: Vec<(&'static str, f64, bool, bool)> = wanted
             .iter()
@@ -361,7 +379,26 @@ impl Scraper {
             family.sample(&[("collector", name)], *present);
         }
         answer.extend_from_slice(meta.text());
-        Bytes::from(answer)
+        match merged(&answer, &guests) {
+            Some((answer, dropped)) => {
+                self.tell(dropped);
+                Bytes::from(answer)
+            }
+            None => Bytes::from(answer),
+        }
+    }
+
+    /// Counts what was left out of an answer because its name was taken, and says so once.
+    fn tell(&self, dropped: Vec<Dropped>) {
+        for Dropped { of, family } in dropped {
+            let collector = of.and_then(|slot| self.slots.get(slot)).map_or("scrape", |slot| slot.name);
+            self.metrics.collector_oddities.with_label_values(&[collector]).inc();
+            let mut told = held(&self.told);
+            if told.len() < TOLD_FAMILIES && !told.contains(&family) {
+                tracing::warn!(collector, family, "left out: another collector has a family of this name, and that one stays");
+                told.insert(family);
+            }
+        }
     }
 
     /// Starts one more worker.
@@ -397,14 +434,14 @@ impl Drop for Departure<'_> {
 
 impl Flight {
     /// Takes over what a collector wrote, unless the answer has gone already.
-    fn take(&self, outcome: Outcome, text: &[u8]) {
+    fn take(&self, outcome: Outcome, writer: &Writer) {
         {
             let mut gathered = held(&self.gathered);
             if !gathered.closed {
                 let start = gathered.text.len();
-                gathered.text.extend_from_slice(text);
-                let end = gathered.text.len();
-                gathered.sections.push((outcome.slot, start..end));
+                gathered.text.extend_from_slice(writer.text());
+                let families = start..gathered.text.len();
+                gathered.sections.push(Section { slot: outcome.slot, families, guests: writer.guest_families().cloned() });
                 gathered.outcomes.push(outcome);
             }
         }
@@ -450,7 +487,7 @@ impl Slot {
         if let SlotState::Running { waiting, overdue, .. } = &mut *state {
             was_overdue = *overdue;
             for flight in waiting.drain(..) {
-                flight.take(outcome, work.writer.text());
+                flight.take(outcome, &work.writer);
             }
         }
         *state = SlotState::Idle(work);

@@ -1,5 +1,6 @@
 //! The writer of Prometheus' text format 0.0.4, and the only way in which a collector says a number.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::model::{Kind, LabelSet, Value, escape_help, escape_label};
@@ -14,13 +15,23 @@ pub struct Writer {
     constant: Arc<LabelSet>,
     scratch: String,
     samples: u64,
+    guests: Option<Guests>,
+}
+
+/// Families whose names others chose: of two of one name skep's own stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guests {
+    /// Where they stand in the text.
+    pub families: Range<usize>,
+    /// The gauge of the same text that becomes 1 when one of them has to go.
+    pub verdict: &'static str,
 }
 
 impl Writer {
     /// A writer that puts `constant` on every sample.
     #[must_use]
     pub fn new(constant: Arc<LabelSet>) -> Self {
-        Self { text: Vec::new(), constant, scratch: String::new(), samples: 0 }
+        Self { text: Vec::new(), constant, scratch: String::new(), samples: 0, guests: None }
     }
 
     /// Starts a family. Its head is written with its first sample, so a family without samples leaves no trace.
@@ -43,6 +54,27 @@ impl Writer {
         write(&mut self.text);
     }
 
+    /// Writes families whose names others chose, so that another collector may have them too. Once in a text; `verdict` is the gauge, written by the same
+    /// collector, that tells of trouble with them.
+    pub fn guests(&mut self, verdict: &'static str, write: impl FnOnce(&mut Self)) {
+        let start = self.text.len();
+        write(self);
+        let families = start..self.text.len();
+        self.guests = (!families.is_empty()).then_some(Guests { families, verdict });
+    }
+
+    /// Where the families of [`Writer::guests`] are.
+    #[must_use]
+    pub const fn guest_families(&self) -> Option<&Guests> {
+        self.guests.as_ref()
+    }
+
+    /// The labels that every sample gets which brings none of their names.
+    #[must_use]
+    pub fn constant(&self) -> &LabelSet {
+        &self.constant
+    }
+
     /// What was written.
     #[must_use]
     pub fn text(&self) -> &[u8] {
@@ -58,12 +90,16 @@ impl Writer {
     /// Takes back everything behind the first `length` bytes: what a collector wrote before it failed half way through a family.
     pub fn truncate(&mut self, length: usize) {
         self.text.truncate(length);
+        if self.guests.as_ref().is_some_and(|guests| guests.families.end > length) {
+            self.guests = None;
+        }
     }
 
     /// Forgets what was written and keeps the memory.
     pub fn clear(&mut self) {
         self.text.clear();
         self.samples = 0;
+        self.guests = None;
     }
 
     fn head(&mut self, name: &str, kind: Kind, help: &str) {
@@ -78,9 +114,10 @@ impl Writer {
         self.text.push(b'\n');
     }
 
-    fn line(&mut self, name: &str, set: &LabelSet, labels: &[(&str, &str)], value: Value) {
+    fn line(&mut self, (name, suffix): (&str, &str), set: &LabelSet, labels: &[(&str, &str)], value: Value) {
         let text = &mut self.text;
         text.extend_from_slice(name.as_bytes());
+        text.extend_from_slice(suffix.as_bytes());
         let mut separator = b'{';
         for (label, value) in labels {
             text.push(separator);
@@ -135,16 +172,45 @@ impl Family<'_> {
 
     /// Writes a sample of an entity whose labels are rendered already, with `labels` before them. The two must not share a name.
     pub fn sample_of(&mut self, entity: &LabelSet, labels: &[(&str, &str)], value: impl Into<Value>) -> &mut Self {
+        self.part("", entity, labels, value)
+    }
+
+    /// As [`Family::sample_of`], of a sample whose name is the family's with `suffix` behind it: `_sum`, `_count` and `_bucket` of summaries and histograms.
+    pub fn part(&mut self, suffix: &str, entity: &LabelSet, labels: &[(&str, &str)], value: impl Into<Value>) -> &mut Self {
         if !self.begun {
             self.writer.head(self.name, self.kind, self.help);
             self.begun = true;
         }
-        self.writer.line(self.name, entity, labels, value.into());
+        self.writer.line((self.name, suffix), entity, labels, value.into());
         self
     }
 }
 
 static EMPTY: LabelSet = LabelSet::new();
+
+/// A number as Go's `%g` has it (`0.5`, `100`, `1.6384e+06`, `+Inf`): the form of `le` and `quantile`, whose text tells one series from another.
+#[must_use]
+pub fn bound(number: f64) -> String {
+    if !number.is_finite() {
+        return if number.is_nan() {
+            "NaN"
+        } else if number > 0.0 {
+            "+Inf"
+        } else {
+            "-Inf"
+        }
+        .to_owned();
+    }
+    let scientific = format!("{number:e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    match exponent.parse::<i32>() {
+        Ok(exponent) if !(-4..6).contains(&exponent) => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
+        }
+        _ => number.to_string(),
+    }
+}
 
 fn write_value(value: Value, text: &mut Vec<u8>) {
     match value {
@@ -193,6 +259,26 @@ mod tests {
             out.family("a", Kind::Gauge, "").sample(&[("host", "mine\"")], true);
         });
         assert!(text.ends_with("a{host=\"mine\\\"\"} 1\n"), "{text}");
+    }
+
+    #[test]
+    fn bounds_are_written_as_go_writes_them() {
+        for (number, text) in [
+            (0.0, "0"),
+            (100.0, "100"),
+            (409_600.0, "409600"),
+            (1_638_400.0, "1.6384e+06"),
+            (26_214_400.0, "2.62144e+07"),
+            (0.000_1, "0.0001"),
+            (0.000_022_083, "2.2083e-05"),
+            (-2.5, "-2.5"),
+            (1e100, "1e+100"),
+            (f64::INFINITY, "+Inf"),
+            (f64::NEG_INFINITY, "-Inf"),
+            (f64::NAN, "NaN"),
+        ] {
+            assert_eq!(bound(number), text);
+        }
     }
 
     #[test]

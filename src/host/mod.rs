@@ -4,6 +4,7 @@
 //! a host seen from inside a container, and a recorded fixture.
 
 mod btrfs;
+pub mod folder;
 mod list;
 mod kept;
 mod mounts;

@@ -54,6 +54,15 @@ impl Root {
         self.rootfs.join(path.strip_prefix("/").unwrap_or(path))
     }
 
+    /// A path below the root file system (`/host/root/var/lib/docker`) as the host has it (`/var/lib/docker`); any other as it is.
+    #[must_use]
+    pub fn as_on_host(&self, path: PathBuf) -> PathBuf {
+        match path.strip_prefix(&self.rootfs) {
+            Ok(relative) => Path::new("/").join(relative),
+            Err(_) => path,
+        }
+    }
+
     /// Whether the host is seen through mounts, as from inside a container, and not as this machine's own trees.
     #[must_use]
     pub fn is_mounted(&self) -> bool {

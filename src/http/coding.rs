@@ -9,6 +9,8 @@ use flate2::write::GzEncoder;
 use hyper::header::{self, HeaderMap};
 use tokio::sync::Semaphore;
 
+use crate::exposition::Format;
+
 /// Answers coded at one time: more would take processors from what the node is for.
 static CODERS: Semaphore = Semaphore::const_new(2);
 
@@ -63,14 +65,19 @@ impl Coding {
         best.map(|(coding, _)| coding)
     }
 
-    /// Codes a body; `None` when that failed, which it does not but for a lack of memory.
-    pub(super) async fn coded(self, body: Bytes) -> Option<Bytes> {
-        if self == Self::Identity {
+    /// Puts a body into `format` and codes it; `None` when that failed, which it does not but for a lack of memory.
+    pub(super) async fn coded(self, format: Format, body: Bytes) -> Option<Bytes> {
+        if self == Self::Identity && format == Format::Text {
             return Some(body);
         }
         let Ok(permit) = CODERS.acquire().await else { return None };
         let coding = tokio::task::spawn_blocking(move || {
-            let coded = if self == Self::Zstd { zstd(&body) } else { gzip(&body) };
+            let body = format.encoded(body);
+            let coded = match self {
+                Self::Zstd => zstd(&body),
+                Self::Gzip => gzip(&body),
+                Self::Identity => Some(body),
+            };
             drop(permit);
             coded
         });
@@ -136,14 +143,14 @@ mod tests {
     #[tokio::test]
     async fn what_is_coded_is_what_it_was() {
         let body = Bytes::from("node_cpu_seconds_total{cpu=\"0\",mode=\"idle\"} 1\n".repeat(1000));
-        let gzipped = Coding::Gzip.coded(body.clone()).await.unwrap();
+        let gzipped = Coding::Gzip.coded(Format::Text, body.clone()).await.unwrap();
         let mut plain = Vec::new();
         std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&*gzipped), &mut plain).unwrap();
         assert_eq!(plain, body);
-        let coded = Coding::Zstd.coded(body.clone()).await.unwrap();
+        let coded = Coding::Zstd.coded(Format::Text, body.clone()).await.unwrap();
         let mut plain = Vec::with_capacity(body.len());
         zstd_safe::decompress(&mut plain, &coded).unwrap();
         assert!(plain == body && coded.len() < 1000);
-        assert_eq!(Coding::Zstd.coded(Bytes::new()).await.unwrap()[..4], [0x28, 0xb5, 0x2f, 0xfd]);
+        assert_eq!(Coding::Zstd.coded(Format::Text, Bytes::new()).await.unwrap()[..4], [0x28, 0xb5, 0x2f, 0xfd]);
     }
 }

@@ -13,14 +13,13 @@ use tokio::sync::{Semaphore, watch};
 use super::coding::Coding;
 use super::page;
 use crate::docker::inventory::Inventory;
-use crate::exposition::{Group, Scraper, Selection};
+use crate::exposition::{Group, Scraper, Selection, format};
 use crate::swarm::node::NodeIdentity;
 use crate::telemetry::{Metrics, Parts, State};
 
 /// The body of every answer.
 pub type Body = Full<Bytes>;
 
-const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// What Prometheus' own limit is shortened by, so that the answer is there before it hangs up.
 const MARGIN: Duration = Duration::from_millis(500);
 
@@ -92,15 +91,20 @@ impl Pages {
             return text(StatusCode::INTERNAL_SERVER_ERROR, "a fault of skep's own ended the scrape; its log says more\n");
         };
         self.metrics.scrapes.with_label_values(&[label]).inc();
-        let Some(body) = coding.coded(body).await else {
-            return text(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be compressed; its log says more\n");
+        let format = format(request.headers().get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()));
+        let Some(body) = coding.coded(format, body).await else {
+            return text(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the answer could not be compressed; its log says more
+",
+            );
         };
         let mut answer = Response::new(Full::new(body));
         if coding != Coding::Identity {
             answer.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.as_str()));
         }
-        answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(TEXT_FORMAT));
-        answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+        answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
         answer
     }
 

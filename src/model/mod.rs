@@ -18,6 +18,10 @@ pub enum Kind {
     Gauge,
     /// A value whose type is not told (node_exporter's netstat and vmstat).
     Untyped,
+    /// Quantiles, a sum and a count.
+    Summary,
+    /// Buckets that count what is not above their bound, a sum and a count.
+    Histogram,
 }
 
 impl Kind {
@@ -28,6 +32,8 @@ impl Kind {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
             Self::Untyped => "untyped",
+            Self::Summary => "summary",
+            Self::Histogram => "histogram",
         }
     }
 }
