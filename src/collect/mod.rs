@@ -6,6 +6,10 @@
 use std::fmt;
 use std::time::Instant;
 
+mod addresses;
+mod arp;
+mod bonding;
+mod conntrack;
 mod cpu;
 mod cpuinfo;
 mod diskstats;
@@ -18,13 +22,18 @@ mod interfaces;
 mod loadavg;
 mod meminfo;
 mod names;
+mod netclass;
 mod netdev;
 mod netstat;
+mod network_route;
 mod pressure;
 mod sockstat;
+mod softnet;
 mod stat;
 mod statpool;
+mod tcpstat;
 mod time;
+mod udp_queues;
 mod uname;
 mod vmstat;
 mod zone;
@@ -196,18 +205,26 @@ use entry;
 
 /// All collectors of the host, in the order of their names.
 pub static ENTRIES: &[Entry] = &[
+    arp::ENTRY,
+    bonding::ENTRY,
+    conntrack::ENTRY,
     cpu::ENTRY,
     diskstats::ENTRY,
     filefd::ENTRY,
     filesystem::ENTRY,
     loadavg::ENTRY,
     meminfo::ENTRY,
+    netclass::ENTRY,
     netdev::ENTRY,
     netstat::ENTRY,
+    network_route::ENTRY,
     pressure::ENTRY,
     sockstat::ENTRY,
+    softnet::ENTRY,
     stat::ENTRY,
+    tcpstat::ENTRY,
     time::ENTRY,
+    udp_queues::ENTRY,
     uname::ENTRY,
     vmstat::ENTRY,
 ];
@@ -216,10 +233,10 @@ pub static ENTRIES: &[Entry] = &[
 const DISABLE_DEFAULTS: Flag =
     Flag::new("collector.disable-defaults", FlagKind::Switch, Some("false"), "Run only the collectors that are asked for by name.");
 
-/// Every flag of the collectors: `collector.disable-defaults`, and for each collector its switch and its own flags.
+/// Every flag of the collectors: `collector.disable-defaults`, those of the rule for network interfaces, and for each collector its switch and its own flags.
 pub fn flags() -> impl Iterator<Item = Flag> {
     let of_each = ENTRIES.iter().flat_map(|entry| std::iter::once(entry.switch).chain(entry.flags.iter().copied()));
-    std::iter::once(DISABLE_DEFAULTS).chain(of_each)
+    std::iter::once(DISABLE_DEFAULTS).chain(interfaces::FLAGS.iter().copied()).chain(of_each)
 }
 
 /// Collectors by their names.
@@ -245,6 +262,8 @@ pub fn build(settings: &Settings) -> Result<Collectors, Vec<String>> {
         }
         match (entry.build)(settings) {
             Ok(collector) => made.push((entry.name, collector)),
+            // What is wrong with a flag that several collectors share is told once.
+            Err(why) if refused.contains(&why) => {}
             Err(why) => refused.push(why),
         }
     }
