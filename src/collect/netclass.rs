@@ -2,8 +2,8 @@
 //! Source: the kernel's `Documentation/ABI/testing/sysfs-class-net` and `net/core/net-sysfs.c`.
 //!
 //! Some twenty attributes for each interface make this the costliest collector of node_exporter's (its issue 2477). Three things make it cheaper here: the
-//! directory of an interface is kept open between scrapes, so that no path is walked; what an interface cannot have for now (the speed of one that is down) is
-//! not asked for; and what it has for as long as it lives (its number) is read once.
+//! attributes are kept open between scrapes, within a bound ([`files_to_keep`]), beyond which they are opened from the interface's directory; what an interface
+//! cannot have for now (the speed of one that is down) is not asked for; and what it has for as long as it lives (its number) is read once.
 
 use std::collections::HashMap;
 use std::ffi::CStr;
@@ -16,7 +16,7 @@ use super::interfaces::Interfaces;
 use super::{CollectError, Collector, Entry, Oddities, Pass, Presence, entry};
 use crate::config::{Flag, FlagKind, Settings};
 use crate::exposition::Writer;
-use crate::host::{Directory, Reader, parse};
+use crate::host::{Directory, Reader, Slot, files_to_keep, parse};
 use crate::model::{Kind, LabelSet};
 use crate::present;
 
@@ -57,12 +57,11 @@ fn build(settings: &Settings) -> Result<Box<dyn Collector>, String> {
     }))
 }
 
-/// How many directories are kept open; those of further interfaces are opened for each scrape. The usual limit of a process is 1024 files.
-const KEPT_OPEN: usize = 256;
-
 /// Which attributes are worth asking for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum When {
+    /// Before all others, for it tells which of them there are.
+    First,
     Always,
     /// The kernel answers `EINVAL` while the interface is down (`netif_running` in `net/core/net-sysfs.c`).
     Up,
@@ -99,7 +98,7 @@ const ATTRIBUTES: [Attribute; 17] = [
     attribute!(c"carrier_down_count", "carrier_down_changes_total", Counter, Always),
     attribute!(c"dev_id", "device_id", Gauge, Once),
     attribute!(c"dormant", "dormant", Gauge, Up),
-    attribute!(c"flags", "flags", Gauge, Always),
+    attribute!(c"flags", "flags", Gauge, First),
     attribute!(c"ifindex", "iface_id", Gauge, Once),
     attribute!(c"iflink", "iface_link", Gauge, Always),
     attribute!(c"link_mode", "iface_link_mode", Gauge, Always),
@@ -136,7 +135,7 @@ struct NetClass {
 /// What is kept of an interface between scrapes, and what was read of it in this one.
 #[derive(Default)]
 struct Device {
-    directory: Option<Directory>,
+    open: Option<Open>,
     /// The inode number of the link in `class/net`, which stays with the interface when it is renamed.
     inode: u64,
     seen: u64,
@@ -147,6 +146,13 @@ struct Device {
     words: Vec<u8>,
     numbers: [Option<i64>; ATTRIBUTES.len()],
     is_up: bool,
+}
+
+/// What is kept open of an interface.
+struct Open {
+    directory: Directory,
+    words: [Slot; WORDS.len()],
+    numbers: [Slot; ATTRIBUTES.len()],
 }
 
 impl Collector for NetClass {
@@ -161,7 +167,8 @@ impl Collector for NetClass {
         }
         present!(host.sys_directories("class/net", &mut self.listed));
         self.pass += 1;
-        let mut room = KEPT_OPEN;
+        // Asked each time: the agent raises its limit when it starts.
+        let mut room = files_to_keep();
         for (name, inode) in &self.listed {
             if !self.interfaces.keeps(name.as_bytes()) || self.interfaces.is_containers(host, name.as_bytes()) {
                 continue;
@@ -171,17 +178,15 @@ impl Collector for NetClass {
             }
             let Some(device) = self.devices.get_mut(name) else { continue };
             if device.inode != *inode {
-                device.forget();
+                device.open = None;
                 device.inode = *inode;
             }
-            if device.read(host, name, self.knows_speed, odd) {
+            // Each of the attributes, and the directory.
+            let left = room.checked_sub(WORDS.len() + ATTRIBUTES.len() + 1);
+            if device.read(host, name, self.knows_speed, left.is_some(), odd) {
                 device.seen = self.pass;
             }
-            if room == 0 {
-                device.forget();
-            } else {
-                room -= 1;
-            }
+            room = left.unwrap_or(room);
         }
         // Also what went away while it was read.
         self.devices.retain(|_, device| device.seen == self.pass);
@@ -194,24 +199,20 @@ impl Collector for NetClass {
 }
 
 impl Device {
-    /// Lets go of what belongs to the interface that had this name until now.
-    fn forget(&mut self) {
-        self.directory = None;
-    }
-
-    /// Reads all attributes; false when the interface is not there any more.
-    fn read(&mut self, host: &mut Reader, name: &str, knows_speed: bool, odd: &mut Oddities) -> bool {
-        if let Some(directory) = self.directory.take()
-            && self.read_from(&directory, host, name, knows_speed, false, odd)
+    /// Reads all attributes, and with `keep` leaves them open; false when the interface is not there any more.
+    fn read(&mut self, host: &mut Reader, name: &str, knows_speed: bool, keep: bool, odd: &mut Oddities) -> bool {
+        if let Some(mut open) = self.open.take()
+            && self.read_from(&mut open, host, name, knows_speed, (keep, false), odd)
         {
-            self.directory = Some(directory);
+            self.open = keep.then_some(open);
             return true;
         }
         // None was open, or another interface has taken the name.
         match host.sys_directory(&format!("class/net/{name}")) {
             Ok(directory) => {
-                let is_there = self.read_from(&directory, host, name, knows_speed, true, odd);
-                self.directory = Some(directory);
+                let mut open = Open { directory, words: Default::default(), numbers: Default::default() };
+                let is_there = self.read_from(&mut open, host, name, knows_speed, (keep, true), odd);
+                self.open = keep.then_some(open);
                 is_there
             }
             Err(error) => {
@@ -225,62 +226,60 @@ impl Device {
 
     fn read_from(
         &mut self,
-        directory: &Directory,
+        open: &mut Open,
         host: &mut Reader,
         name: &str,
         knows_speed: bool,
-        is_new: bool,
+        (keep, is_new): (bool, bool),
         odd: &mut Oddities,
     ) -> bool {
+        let Open { directory, words, numbers: files } = open;
         let mut is_there = false;
         let failed = |odd: &mut Oddities, file: &CStr, error: &io::Error| {
             if !has_no_value(error) {
                 odd.tell(&format_args!("class/net/{name}/{}: {error}", file.to_string_lossy()));
             }
         };
-        // The flags first: they tell what else there is.
-        let flags = match host.attribute_in(directory, c"flags") {
-            Ok(bytes) => integer(bytes),
-            Err(error) => {
-                failed(odd, c"flags", &error);
-                None
-            }
-        };
-        let wanted = |when: When| when != When::Up || flags.is_none_or(|flags| flags & UP != 0);
-        self.words.clear();
-        for (file, _, when) in WORDS {
-            if wanted(when) {
-                match host.attribute_in(directory, file) {
+        let mut flags = None;
+        let mut numbers = self.numbers;
+        for first in [true, false] {
+            for ((attribute, number), slot) in ATTRIBUTES.iter().zip(&mut numbers).zip(&mut *files) {
+                let once = attribute.when == When::Once;
+                if (attribute.when == When::First) != first || once && !is_new {
+                    continue;
+                }
+                *number = None;
+                if !wanted(attribute.when, flags) {
+                    continue;
+                }
+                match host.attribute_in(directory, attribute.file, (keep && !once).then_some(slot)) {
                     Ok(bytes) => {
                         is_there = true;
-                        self.words.extend_from_slice(bytes);
+                        *number = integer(bytes);
+                        if number.is_none() {
+                            odd.line(attribute.name, bytes);
+                        }
+                    }
+                    Err(error) => failed(odd, attribute.file, &error),
+                }
+                if first {
+                    flags = *number;
+                }
+            }
+        }
+        self.words.clear();
+        for ((file, _, when), slot) in WORDS.into_iter().zip(words) {
+            if wanted(when, flags) {
+                match host.attribute_in(directory, file, keep.then_some(slot)) {
+                    Ok(bytes) => {
+                        is_there = true;
+                        // A zero ends a word here.
+                        self.words.extend(bytes.iter().take_while(|byte| **byte != 0));
                     }
                     Err(error) => failed(odd, file, &error),
                 }
             }
             self.words.push(0);
-        }
-        let mut numbers = self.numbers;
-        for (attribute, number) in ATTRIBUTES.iter().zip(&mut numbers) {
-            if attribute.when == When::Once && !is_new {
-                continue;
-            }
-            *number = None;
-            if !wanted(attribute.when) {
-                continue;
-            }
-            let bytes = match host.attribute_in(directory, attribute.file) {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    failed(odd, attribute.file, &error);
-                    continue;
-                }
-            };
-            is_there = true;
-            *number = integer(bytes);
-            if number.is_none() {
-                odd.line(attribute.name, bytes);
-            }
         }
         if !is_there {
             return false;
@@ -315,6 +314,11 @@ impl Device {
         }
         self.known.clone_from(&self.words);
     }
+}
+
+/// Whether an attribute is worth asking for, by what is known of the flags.
+fn wanted(when: When, flags: Option<i64>) -> bool {
+    when != When::Up || flags.is_none_or(|flags| flags & UP != 0)
 }
 
 /// Whether an error says that an attribute is not there, has no value now (`EINVAL` of an interface that is down, of a driver that has no speed), is not for

@@ -14,7 +14,7 @@ mod read;
 mod root;
 pub mod sys;
 
-pub use directory::Directory;
+pub use directory::{Directory, Slot, files_to_keep};
 pub use kept::{Kept, Process};
 pub use mounts::Mount;
 pub use probe::{Probe, probe};
