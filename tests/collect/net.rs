@@ -198,7 +198,7 @@ fn connections_are_the_hosts() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     /// Whatever one of the files has in it, no collector panics, and what it writes is an exposition.
     #[test]
