@@ -31,6 +31,14 @@ impl Filter {
         })
     }
 
+    /// The filter of a flag that only leaves out.
+    ///
+    /// # Errors
+    /// When it is no regular expression.
+    pub(super) fn without(settings: &Settings, exclude: &Flag) -> Result<Self, String> {
+        Ok(Self { include: None, exclude: pattern(settings, exclude)? })
+    }
+
     /// Whether `name` passes.
     pub(super) fn keeps(&self, name: &[u8]) -> bool {
         !self.exclude.as_ref().is_some_and(|pattern| pattern.is_match(name))

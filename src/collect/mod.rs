@@ -6,12 +6,16 @@
 use std::fmt;
 use std::time::Instant;
 
+mod addresses;
+mod arp;
 mod attribute;
 mod bcache;
 mod bcachefs;
+mod bonding;
 mod btrfs;
 mod buddyinfo;
 mod cgroups;
+mod conntrack;
 mod cpu;
 mod cpu_vulnerabilities;
 mod cpufreq;
@@ -44,8 +48,10 @@ mod meminfo;
 mod meminfo_numa;
 mod mountstats;
 mod names;
+mod netclass;
 mod netdev;
 mod netstat;
+mod network_route;
 mod nfs;
 mod nfsd;
 mod nvme;
@@ -64,16 +70,19 @@ mod selinux;
 mod slabinfo;
 mod sockstat;
 mod softirqs;
+mod softnet;
 mod stat;
 mod statpool;
 mod storage;
 mod swap;
 mod sysctl;
 mod tapestats;
+mod tcpstat;
 mod textfile;
 mod thermal_zone;
 mod time;
 mod timex;
+mod udp_queues;
 mod uname;
 mod vmstat;
 mod watchdog;
@@ -250,11 +259,14 @@ use entry;
 
 /// All collectors of the host, in the order of their names.
 pub static ENTRIES: &[Entry] = &[
+    arp::ENTRY,
     bcache::ENTRY,
     bcachefs::ENTRY,
+    bonding::ENTRY,
     btrfs::ENTRY,
     buddyinfo::ENTRY,
     cgroups::ENTRY,
+    conntrack::ENTRY,
     cpu::ENTRY,
     cpu_vulnerabilities::ENTRY,
     cpufreq::ENTRY,
@@ -280,8 +292,10 @@ pub static ENTRIES: &[Entry] = &[
     meminfo::ENTRY,
     meminfo_numa::ENTRY,
     mountstats::ENTRY,
+    netclass::ENTRY,
     netdev::ENTRY,
     netstat::ENTRY,
+    network_route::ENTRY,
     nfs::ENTRY,
     nfsd::ENTRY,
     nvme::ENTRY,
@@ -297,14 +311,17 @@ pub static ENTRIES: &[Entry] = &[
     slabinfo::ENTRY,
     sockstat::ENTRY,
     softirqs::ENTRY,
+    softnet::ENTRY,
     stat::ENTRY,
     swap::ENTRY,
     sysctl::ENTRY,
     tapestats::ENTRY,
+    tcpstat::ENTRY,
     textfile::ENTRY,
     thermal_zone::ENTRY,
     time::ENTRY,
     timex::ENTRY,
+    udp_queues::ENTRY,
     uname::ENTRY,
     vmstat::ENTRY,
     watchdog::ENTRY,
@@ -318,10 +335,10 @@ pub static ENTRIES: &[Entry] = &[
 const DISABLE_DEFAULTS: Flag =
     Flag::new("collector.disable-defaults", FlagKind::Switch, Some("false"), "Run only the collectors that are asked for by name.");
 
-/// Every flag of the collectors: `collector.disable-defaults`, and for each collector its switch and its own flags.
+/// Every flag of the collectors: `collector.disable-defaults`, those of the rule for network interfaces, and for each collector its switch and its own flags.
 pub fn flags() -> impl Iterator<Item = Flag> {
     let of_each = ENTRIES.iter().flat_map(|entry| std::iter::once(entry.switch).chain(entry.flags.iter().copied()));
-    std::iter::once(DISABLE_DEFAULTS).chain(of_each)
+    std::iter::once(DISABLE_DEFAULTS).chain(interfaces::FLAGS.iter().copied()).chain(of_each)
 }
 
 /// Collectors by their names.
@@ -342,6 +359,8 @@ pub fn build(settings: &Settings) -> Result<Collectors, Vec<String>> {
         }
         match (entry.build)(settings) {
             Ok(collector) => made.push((entry.name, collector)),
+            // What is wrong with a flag that several collectors share is told once.
+            Err(why) if refused.contains(&why) => {}
             Err(why) => refused.push(why),
         }
     }

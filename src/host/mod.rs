@@ -4,10 +4,12 @@
 //! a host seen from inside a container, and a recorded fixture.
 
 mod btrfs;
+mod directory;
 pub mod folder;
 mod list;
 mod kept;
 mod mounts;
+pub mod netlink;
 pub mod parse;
 mod probe;
 mod processes;
@@ -16,9 +18,9 @@ mod root;
 pub mod sys;
 
 pub use btrfs::BtrfsId;
+pub use directory::{Directory, Slot, files_to_keep};
 pub use kept::{Kept, Process};
 pub use mounts::Mount;
-
 pub use probe::{Probe, probe};
 pub use processes::Task;
 pub use read::{NetSource, ReadError, Reader};

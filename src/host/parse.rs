@@ -33,6 +33,31 @@ pub fn signed(field: &[u8]) -> Option<i64> {
     std::str::from_utf8(field).ok()?.parse().ok()
 }
 
+/// A hexadecimal number of digits only, without `0x`. `None` for anything else, and for one over 2^64.
+#[must_use]
+pub fn hexadecimal(field: &[u8]) -> Option<u64> {
+    if field.is_empty() {
+        return None;
+    }
+    let mut number = 0u64;
+    for byte in field {
+        let digit = char::from(*byte).to_digit(16)?;
+        number = number.checked_mul(16)?.checked_add(digit.into())?;
+    }
+    Some(number)
+}
+
+/// A socket's line in `net/tcp`, `net/udp` and the like: its state, and how much waits to be sent and to be read.
+/// `  0: 0100007F:0016 00000000:0000 0A 00000000:00000000 ...`. Source: the kernel's `Documentation/networking/proc_net_tcp.rst`.
+#[must_use]
+pub fn socket(line: &[u8]) -> Option<(u64, u64, u64)> {
+    let mut fields = fields(line).skip(3);
+    let state = hexadecimal(fields.next()?)?;
+    let queues = fields.next()?;
+    let (sent, received) = queues.split_at_checked(memchr::memchr(b':', queues)?)?;
+    Some((state, hexadecimal(sent)?, hexadecimal(received.strip_prefix(b":")?)?))
+}
+
 /// A decimal number with a fraction.
 #[must_use]
 pub fn float(field: &[u8]) -> Option<f64> {
@@ -112,7 +137,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
-            let _ = (interfaces(&bytes).count(), pressure(&bytes, b"some"));
+            let _ = (interfaces(&bytes).count(), pressure(&bytes, b"some"), socket(&bytes), hexadecimal(&bytes));
         }
     }
 
@@ -121,6 +146,10 @@ mod tests {
         assert_eq!(unsigned(b"18446744073709551615"), Some(u64::MAX));
         for odd in [&b""[..], b"18446744073709551616", b"-1", b"1x", b" 1"] {
             assert_eq!(unsigned(odd), None);
+        }
+        assert_eq!((hexadecimal(b"00fF"), hexadecimal(b"ffffffffffffffff")), (Some(255), Some(u64::MAX)));
+        for odd in [&b""[..], b"0x1", b"10000000000000000", b"g"] {
+            assert_eq!(hexadecimal(odd), None);
         }
         assert_eq!(signed(b"-7"), Some(-7));
         assert_eq!(float(b"0.84"), Some(0.84));

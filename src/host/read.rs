@@ -173,6 +173,33 @@ impl Reader {
         }
     }
 
+    /// Gives every line of a file of the host's network namespace to `take`, from the same place as [`Reader::net`] but without holding the file as a whole:
+    /// for those that have a line for each socket, of which there may be a million.
+    ///
+    /// # Errors
+    /// As [`Reader::net`], but for the size.
+    pub fn net_lines(&mut self, relative: &str, mut take: impl FnMut(&[u8])) -> Result<NetSource, ReadError> {
+        let mut first = None;
+        for (source, directory) in [(NetSource::Host, "1/net"), (NetSource::Own, "net")] {
+            self.path.clone_from(&self.root.proc);
+            self.path.push(directory);
+            self.path.push(relative);
+            match File::open(&self.path).and_then(|file| each_line(file, &mut self.buffer, &mut take)) {
+                Ok(()) => return Ok(source),
+                Err(error) => {
+                    let error = ReadError { path: self.path.clone(), source: error };
+                    // What is open and breaks off has given lines already, and another file's must not come on top of them.
+                    if !error.is_absent() && !matches!(error.source.kind(), io::ErrorKind::PermissionDenied) {
+                        return Err(error);
+                    }
+                    first = first.filter(|first: &ReadError| !first.is_absent()).or(Some(error));
+                }
+            }
+        }
+        let error = first.unwrap_or_else(|| ReadError { path: self.path.clone(), source: io::ErrorKind::NotFound.into() });
+        Err(self.root.below_proc(error))
+    }
+
     /// Reads a file at a path below one of the trees, for collectors that walk directories.
     ///
     /// # Errors
@@ -195,6 +222,35 @@ impl Reader {
 pub(super) fn fill(path: &Path, buffer: &mut Vec<u8>) -> io::Result<()> {
     let mut file = File::open(path)?;
     fill_from(buffer, |free, _| file.read(free))
+}
+
+/// Gives every line of `file` to `take`, without its line feed. A line longer than `STEP` is given in pieces: none that a kernel writes is.
+fn each_line(mut file: impl Read, buffer: &mut Vec<u8>, take: &mut impl FnMut(&[u8])) -> io::Result<()> {
+    buffer.resize(STEP * 2, 0);
+    let mut held = 0;
+    loop {
+        let count = match file.read(buffer.get_mut(held..).unwrap_or_default()) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let filled = held + count;
+        let bytes = buffer.get(..filled).unwrap_or_default();
+        let whole = match memchr::memrchr(b'\n', bytes) {
+            Some(end) if count > 0 && filled - end <= STEP => end + 1,
+            // The end of the file, or of all patience.
+            _ if count == 0 || filled > STEP => filled,
+            _ => 0,
+        };
+        for line in bytes.get(..whole).unwrap_or_default().split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            take(line);
+        }
+        if count == 0 {
+            return Ok(());
+        }
+        buffer.copy_within(whole..filled, 0);
+        held = filled - whole;
+    }
 }
 
 /// Reads the first page of a file into `buffer` at one go.
@@ -263,6 +319,27 @@ mod tests {
         std::fs::write(directory.path().join("sys/class/value"), b" 7 \n").unwrap();
         assert_eq!(reader.attribute("class/value").unwrap(), b"7");
         assert!(reader.attribute("class/nothing").unwrap_err().is_absent());
+    }
+
+    #[test]
+    fn lines_are_given_whole_however_long_the_file_is() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(directory.path().join("proc/net")).unwrap();
+        let line = |number: usize| format!("{number} {}", "x".repeat(number % 300));
+        let text: String = (0..2000).map(|number| line(number) + "\n").collect();
+        std::fs::write(directory.path().join("proc/net/tcp"), text.trim_end_matches('\n')).unwrap();
+        let mut reader = reader(directory.path());
+        let mut found = 0;
+        let source = reader.net_lines("tcp", |bytes| {
+            assert_eq!(bytes, line(found).as_bytes());
+            found += 1;
+        });
+        assert_eq!((source.unwrap(), found), (NetSource::Own, 2000));
+        let mut pieces = 0;
+        each_line(&vec![b'x'; STEP * 5][..], &mut Vec::new(), &mut |_: &[u8]| pieces += 1).unwrap();
+        assert!(pieces >= 3);
+        std::fs::write(directory.path().join("proc/stat"), "").unwrap();
+        assert!(reader.net_lines("tcp6", |_| {}).unwrap_err().is_absent());
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod exposition;
 mod hardware;
 mod hung;
 mod kernel;
+mod net;
 mod recorded;
 mod storage;
 mod tables;
