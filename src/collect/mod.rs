@@ -10,23 +10,29 @@ mod cpu;
 mod cpuinfo;
 mod diskstats;
 mod duration;
+mod ethtool;
 mod families;
 mod filefd;
 mod filesystem;
 mod filter;
 mod interfaces;
 mod loadavg;
+mod logind;
 mod meminfo;
 mod names;
 mod netdev;
 mod netstat;
 mod pressure;
+mod qdisc;
+mod sockets;
 mod sockstat;
 mod stat;
 mod statpool;
+mod systemd;
 mod time;
 mod uname;
 mod vmstat;
+mod wifi;
 mod zone;
 
 use crate::config::{Flag, FlagKind, Settings};
@@ -198,18 +204,23 @@ use entry;
 pub static ENTRIES: &[Entry] = &[
     cpu::ENTRY,
     diskstats::ENTRY,
+    ethtool::ENTRY,
     filefd::ENTRY,
     filesystem::ENTRY,
     loadavg::ENTRY,
+    logind::ENTRY,
     meminfo::ENTRY,
     netdev::ENTRY,
     netstat::ENTRY,
     pressure::ENTRY,
+    qdisc::ENTRY,
     sockstat::ENTRY,
     stat::ENTRY,
+    systemd::ENTRY,
     time::ENTRY,
     uname::ENTRY,
     vmstat::ENTRY,
+    wifi::ENTRY,
 ];
 
 /// Switches off what runs by default and was not asked for by name.

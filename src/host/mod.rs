@@ -3,14 +3,17 @@
 //! This is the only place that opens a host file. Every path is below one of the four trees of [`Root`], so the same code reads a bare machine,
 //! a host seen from inside a container, and a recorded fixture.
 
+pub mod dbus;
 mod list;
 mod kept;
 mod mounts;
+pub mod netlink;
 pub mod parse;
 mod probe;
 mod read;
 mod root;
 pub mod sys;
+mod wait;
 
 pub use kept::{Kept, Process};
 pub use mounts::Mount;
