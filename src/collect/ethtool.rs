@@ -406,7 +406,7 @@ mod tests {
                 let mut bytes = vec![0; 48];
                 bytes[11] = 1;
                 bytes[15] = if words == 0 { 3u8.wrapping_neg() } else { words };
-                // Supported: 1000baseT full, autonegotiation, TP, pause, 100000baseSR4, 400000baseCR4. Advertised: the first of it.
+                // Supported: 1000baseT full, autonegotiation, TP, pause, 100000baseKR4, 400000baseCR4. Advertised: the first of it.
                 for word in [1 << 5 | 1 << 6 | 1 << 7 | 1 << 13, 1 << 4, 1 << 25, 1 << 5, 0, 0, 0, 0, 0u32] {
                     bytes.extend_from_slice(&word.to_ne_bytes());
                 }
@@ -448,7 +448,7 @@ mod tests {
         });
         assert_eq!(odd, 0);
         let golden = include_str!("../../tests/golden/by-hand-sockets/ethtool.prom");
-        assert_eq!(text, golden);
+        assert_eq!(text, golden, "{text}");
     }
 
     #[test]
