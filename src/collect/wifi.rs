@@ -1,7 +1,7 @@
 //! `node_wifi_*`: wireless interfaces, the networks they are in and the stations they see, over nl80211 by generic netlink. Format:
 //! `include/uapi/linux/nl80211.h`.
 
-use base64::Engine;
+use base64::prelude::*;
 use serde_json::{Map, Value as Json};
 
 use super::families::Families;
@@ -327,7 +327,7 @@ fn recorded_station(object: &Map<String, Json>) -> Station {
 }
 
 fn bytes(object: &Map<String, Json>, name: &str) -> Vec<u8> {
-    base64::engine::general_purpose::STANDARD.decode(text(object, name)).unwrap_or_default()
+    BASE64_STANDARD.decode(text(object, name)).unwrap_or_default()
 }
 
 #[cfg(test)]
