@@ -8,20 +8,20 @@ use super::Oddities;
 use super::families::Families;
 use super::interfaces::Interfaces;
 use crate::exposition::Writer;
-use crate::host::{Reader, netlink, parse};
+use crate::host::{Reader, parse, rtnetlink};
 
 /// Writes the family. What cannot be read is told, for the addresses are but one part of the collector.
 pub(super) fn write(host: &mut Reader, out: &mut Writer, odd: &mut Oddities, interfaces: &Interfaces) {
     let mut found: Vec<(String, IpAddr, u8)> = Vec::new();
     if host.in_host_network() {
         let mut names = BTreeMap::new();
-        let read = netlink::dump(netlink::LINKS, |body| {
-            if let Some((number, name)) = netlink::link(body) {
+        let read = rtnetlink::dump(rtnetlink::LINKS, |body| {
+            if let Some((number, name)) = rtnetlink::link(body) {
                 names.insert(number, parse::text(name).into_owned());
             }
         })
         .and_then(|()| {
-            netlink::dump(netlink::ADDRESSES, |body| {
+            rtnetlink::dump(rtnetlink::ADDRESSES, |body| {
                 if let Some((number, address, bits)) = of_message(body)
                     && let Some(name) = names.get(&number)
                 {
@@ -61,9 +61,9 @@ pub(super) fn write(host: &mut Reader, out: &mut Writer, odd: &mut Oddities, int
 fn of_message(body: &[u8]) -> Option<(u32, IpAddr, u8)> {
     /// `struct ifaddrmsg`: family, bits, flags, scope, interface.
     const HEAD: usize = 8;
-    let [bits] = netlink::number(body, 1)?;
-    let number = netlink::u32_at(body, 4)?;
-    let of_kind = |wanted| netlink::attributes(body, HEAD).find(|(kind, _)| *kind == wanted).and_then(|(_, value)| address(value));
+    let [bits] = rtnetlink::number(body, 1)?;
+    let number = rtnetlink::u32_at(body, 4)?;
+    let of_kind = |wanted| rtnetlink::attributes(body, HEAD).find(|(kind, _)| *kind == wanted).and_then(|(_, value)| address(value));
     // Of a link between two points `IFA_ADDRESS` is the other end, and `IFA_LOCAL` is this one.
     Some((number, of_kind(2).or_else(|| of_kind(1))?, bits))
 }

@@ -28,6 +28,7 @@ mod drm;
 mod duration;
 mod edac;
 mod entropy;
+mod ethtool;
 mod families;
 mod fibrechannel;
 mod filefd;
@@ -43,6 +44,7 @@ mod known;
 mod ksmd;
 mod lnstat;
 mod loadavg;
+mod logind;
 mod mdadm;
 mod meminfo;
 mod meminfo_numa;
@@ -63,11 +65,13 @@ mod percpu;
 mod powersupplyclass;
 mod pressure;
 mod processes;
+mod qdisc;
 mod rapl;
 mod rpcstats;
 mod schedstat;
 mod selinux;
 mod slabinfo;
+mod sockets;
 mod sockstat;
 mod softirqs;
 mod softnet;
@@ -76,6 +80,7 @@ mod statpool;
 mod storage;
 mod swap;
 mod sysctl;
+mod systemd;
 mod tapestats;
 mod tcpstat;
 mod textfile;
@@ -86,6 +91,7 @@ mod udp_queues;
 mod uname;
 mod vmstat;
 mod watchdog;
+mod wifi;
 mod xfrm;
 mod xfs;
 mod zfs;
@@ -277,6 +283,7 @@ pub static ENTRIES: &[Entry] = &[
     drm::ENTRY,
     edac::ENTRY,
     entropy::ENTRY,
+    ethtool::ENTRY,
     fibrechannel::ENTRY,
     filefd::ENTRY,
     filesystem::ENTRY,
@@ -288,6 +295,7 @@ pub static ENTRIES: &[Entry] = &[
     ksmd::ENTRY,
     lnstat::ENTRY,
     loadavg::ENTRY,
+    logind::ENTRY,
     mdadm::ENTRY,
     meminfo::ENTRY,
     meminfo_numa::ENTRY,
@@ -305,6 +313,7 @@ pub static ENTRIES: &[Entry] = &[
     powersupplyclass::ENTRY,
     pressure::ENTRY,
     processes::ENTRY,
+    qdisc::ENTRY,
     rapl::ENTRY,
     schedstat::ENTRY,
     selinux::ENTRY,
@@ -315,6 +324,7 @@ pub static ENTRIES: &[Entry] = &[
     stat::ENTRY,
     swap::ENTRY,
     sysctl::ENTRY,
+    systemd::ENTRY,
     tapestats::ENTRY,
     tcpstat::ENTRY,
     textfile::ENTRY,
@@ -325,6 +335,7 @@ pub static ENTRIES: &[Entry] = &[
     uname::ENTRY,
     vmstat::ENTRY,
     watchdog::ENTRY,
+    wifi::ENTRY,
     xfrm::ENTRY,
     xfs::ENTRY,
     zfs::ENTRY,

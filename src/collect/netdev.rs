@@ -6,7 +6,7 @@ use super::filter::Filter;
 use super::interfaces::{self, Interfaces};
 use super::{CollectError, Collector, Entry, Oddities, Pass, Presence, addresses, entry};
 use crate::config::{Flag, FlagKind, Settings};
-use crate::host::{NetSource, Reader, netlink, parse};
+use crate::host::{NetSource, Reader, parse, rtnetlink};
 use crate::model::{Kind, LabelSet};
 
 const INCLUDE: Flag = Flag::new(
@@ -197,8 +197,8 @@ impl Collector for NetDev {
             }
             // A procfs that is there and has no net/dev is no kernel's with a network. Whose namespace netlink shows, nothing tells.
             Err(error) if self.netlink && error.is_absent() => {
-                let read = netlink::dump(netlink::LINKS, |body| {
-                    if let (Some((_, name)), Some(counted)) = (netlink::link(body), counted(body)) {
+                let read = rtnetlink::dump(rtnetlink::LINKS, |body| {
+                    if let (Some((_, name)), Some(counted)) = (rtnetlink::link(body), counted(body)) {
                         self.put(&mut rows, &mut count, name, if self.detailed { counted } else { sums(&counted) }, odd);
                     }
                 });
@@ -321,11 +321,11 @@ impl Row {
 
 /// What the kernel counted of an interface, in the order of [`COUNTED`].
 fn counted(body: &[u8]) -> Option<Numbers> {
-    let (_, statistics) = netlink::attributes(body, netlink::LINK_HEAD).find(|(kind, _)| *kind == netlink::LINK_STATISTICS)?;
+    let (_, statistics) = rtnetlink::attributes(body, rtnetlink::LINK_HEAD).find(|(kind, _)| *kind == rtnetlink::LINK_STATISTICS)?;
     let mut numbers = Numbers::default();
     // An older kernel's structure is shorter.
     for (slot, bytes) in numbers.iter_mut().zip(statistics.chunks_exact(8)) {
-        *slot = netlink::number(bytes, 0).map(u64::from_ne_bytes);
+        *slot = rtnetlink::number(bytes, 0).map(u64::from_ne_bytes);
     }
     Some(numbers)
 }

@@ -13,7 +13,7 @@ use super::filter::Filter;
 use super::interfaces::Interfaces;
 use super::{CollectError, Collector, Entry, Oddities, Pass, Presence, entry};
 use crate::config::Settings;
-use crate::host::{netlink, parse};
+use crate::host::{parse, rtnetlink};
 
 pub(super) const ENTRY: Entry = entry!("network_route", off, &[], build);
 
@@ -60,13 +60,13 @@ impl Collector for NetworkRoute {
         let mut table = Table { interfaces: &self.interfaces, names: BTreeMap::new(), counts: BTreeMap::new(), told: Vec::new() };
         if host.in_host_network() {
             let failed = |error| CollectError::Other(format!("rtnetlink: {error}"));
-            netlink::dump(netlink::LINKS, |body| {
-                if let Some((number, name)) = netlink::link(body) {
+            rtnetlink::dump(rtnetlink::LINKS, |body| {
+                if let Some((number, name)) = rtnetlink::link(body) {
                     table.names.insert(number, parse::text(name).into_owned());
                 }
             })
             .map_err(failed)?;
-            netlink::dump(netlink::ROUTES, |body| of_message(body, |route| table.add(route))).map_err(failed)?;
+            rtnetlink::dump(rtnetlink::ROUTES, |body| of_message(body, |route| table.add(route))).map_err(failed)?;
         } else {
             let mut found = false;
             for (file, of_line) in [("route", of_line4 as OfLine), ("ipv6_route", of_line6)] {
@@ -201,7 +201,8 @@ fn of_message(body: &[u8], mut take: impl FnMut(Route)) {
     const WAY: usize = 8;
     const GATEWAY: u16 = 5;
     const VIA: u16 = 18;
-    let (Some([bits]), Some([protocol]), Some([UNICAST])) = (netlink::number(body, 1), netlink::number(body, 5), netlink::number(body, 7))
+    let (Some([bits]), Some([protocol]), Some([UNICAST])) =
+        (rtnetlink::number(body, 1), rtnetlink::number(body, 5), rtnetlink::number(body, 7))
     else {
         return;
     };
@@ -213,11 +214,11 @@ fn of_message(body: &[u8], mut take: impl FnMut(Route)) {
     };
     let mut route = Route { protocol: Some(protocol), ..Route::default() };
     let mut ways: &[u8] = &[];
-    for (kind, value) in netlink::attributes(body, HEAD) {
+    for (kind, value) in rtnetlink::attributes(body, HEAD) {
         match kind {
             1 => route.destination = address(value).map(|address| (address, bits)),
-            4 => route.device = Device::Number(netlink::u32_at(value, 0).unwrap_or_default()),
-            6 => route.priority = netlink::u32_at(value, 0).unwrap_or_default(),
+            4 => route.device = Device::Number(rtnetlink::u32_at(value, 0).unwrap_or_default()),
+            6 => route.priority = rtnetlink::u32_at(value, 0).unwrap_or_default(),
             7 => route.source = address(value),
             9 => ways = value,
             _ => route.gateway = gateway(kind, value).or(route.gateway),
@@ -227,12 +228,12 @@ fn of_message(body: &[u8], mut take: impl FnMut(Route)) {
         take(route);
         return;
     }
-    while let (Some(length), Some([hops])) = (netlink::number(ways, 0).map(u16::from_ne_bytes), netlink::number(ways, 3)) {
+    while let (Some(length), Some([hops])) = (rtnetlink::number(ways, 0).map(u16::from_ne_bytes), rtnetlink::number(ways, 3)) {
         let Some(way) = ways.get(..usize::from(length)).filter(|way| way.len() >= WAY) else { return };
         let mut of_way = route.clone();
-        of_way.device = Device::Number(netlink::u32_at(way, 4).unwrap_or_default());
+        of_way.device = Device::Number(rtnetlink::u32_at(way, 4).unwrap_or_default());
         of_way.weight = Some(u16::from(hops) + 1);
-        of_way.gateway = netlink::attributes(way, WAY).find_map(|(kind, value)| gateway(kind, value));
+        of_way.gateway = rtnetlink::attributes(way, WAY).find_map(|(kind, value)| gateway(kind, value));
         take(of_way);
         ways = ways.get(usize::from(length).next_multiple_of(4)..).unwrap_or_default();
     }

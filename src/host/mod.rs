@@ -4,6 +4,7 @@
 //! a host seen from inside a container, and a recorded fixture.
 
 mod btrfs;
+pub mod dbus;
 mod directory;
 pub mod folder;
 mod list;
@@ -15,7 +16,9 @@ mod probe;
 mod processes;
 mod read;
 mod root;
+pub mod rtnetlink;
 pub mod sys;
+mod wait;
 
 pub use btrfs::BtrfsId;
 pub use directory::{Directory, Slot, files_to_keep};

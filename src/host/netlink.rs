@@ -1,164 +1,323 @@
-//! What the kernel says of the network by rtnetlink, for what no file has. A socket sees the namespace of the process that made it, and no other: what comes
-//! of it is the host's only where [`Reader::in_host_network`](super::Reader::in_host_network) says so.
-//!
-//! Source: the kernel's `Documentation/userspace-api/netlink/intro.rst`, rtnetlink(7), `include/uapi/linux/{rtnetlink,if_link,if_addr}.h`.
+//! Questions to the kernel over netlink sockets, and how its answers are taken apart. Format: netlink(7), `include/uapi/linux/netlink.h`; generic netlink:
+//! `include/uapi/linux/genetlink.h`. A socket sees the network namespace that this process lives in and no other.
 
 use std::io;
-use std::time::Duration;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
 
-/// Asks for all links: `RTM_GETLINK`.
-pub const LINKS: u16 = 18;
-/// Asks for all addresses: `RTM_GETADDR`.
-pub const ADDRESSES: u16 = 22;
-/// Asks for all routes: `RTM_GETROUTE`.
-pub const ROUTES: u16 = 26;
+use super::wait::Patience;
 
-const DONE: u16 = 3;
+/// The kernel fills dumps in pieces of at most 32 KiB.
+const PIECE: usize = 64 << 10;
+/// An answer larger than this is broken off. It is read piece by piece; a router's whole table of the Internet has some 100 MB.
+const LARGEST_ANSWER: usize = 256 << 20;
+
+const HEADER: usize = 16;
+const FLAG_REQUEST: u16 = 0x1;
+const FLAG_MULTI: u16 = 0x2;
+const FLAG_ACK: u16 = 0x4;
+const FLAG_DUMP: u16 = 0x300;
 const ERROR: u16 = 2;
-const HEAD: usize = 16;
-/// `NLM_F_REQUEST | NLM_F_DUMP`.
-const DUMP: u16 = 0x301;
-/// What the kernel fills at most at one go (`NLMSG_GOODSIZE` and the reader's own room, `net/netlink/af_netlink.c`).
-const ROOM: usize = 32 << 10;
-/// A dump larger than this is broken off: a router's whole table of the Internet has some 100 MB.
-const LARGEST: usize = 256 << 20;
+const DONE: u16 = 3;
 
-/// Asks the kernel for all objects of a kind (`LINKS`, `ADDRESSES`, `ROUTES`), and gives `take` the body of each message: the fixed head of its kind and then
-/// its [attributes].
-///
-/// # Errors
-/// What the kernel says: no rtnetlink in this kernel or sandbox, no answer for two seconds, or an answer that is none.
-pub fn dump(kind: u16, mut take: impl FnMut(&[u8])) -> io::Result<()> {
-    // `NETLINK_ROUTE` is protocol 0.
-    let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(Duration::from_secs(2)))?;
-    // A header, and `struct ifinfomsg`, which no other kind's head is longer than, all zero: every family, every object.
-    let mut request = [0u8; HEAD + 16];
-    let parts = [(0, &32u32.to_ne_bytes()[..]), (4, &kind.to_ne_bytes()), (6, &DUMP.to_ne_bytes()), (8, &1u32.to_ne_bytes())];
-    for (at, bytes) in parts {
-        if let Some(place) = request.get_mut(at..at + bytes.len()) {
-            place.copy_from_slice(bytes);
+/// The message type of the controller of generic netlink, which knows the other families' types.
+const GENERIC_CONTROLLER: u16 = 16;
+
+/// A netlink socket.
+#[derive(Debug)]
+pub struct Netlink {
+    socket: OwnedFd,
+    sequence: u32,
+    buffer: Vec<u8>,
+    patience: Patience,
+}
+
+/// One message of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// Its type.
+    pub kind: u16,
+    flags: u16,
+    sequence: u32,
+    /// What follows the netlink header.
+    pub body: &'a [u8],
+}
+
+impl Netlink {
+    /// A socket for links, addresses, queueing disciplines (`NETLINK_ROUTE`), which gives up shortly before `deadline`.
+    ///
+    /// # Errors
+    /// What the kernel says: `EPERM` or `EAFNOSUPPORT` under a seccomp profile that forbids it.
+    pub fn route(deadline: Option<Instant>) -> io::Result<Self> {
+        Self::open(None, deadline)
+    }
+
+    /// A socket for generic netlink, as [`Netlink::route`].
+    ///
+    /// # Errors
+    /// As [`Netlink::route`].
+    pub fn generic(deadline: Option<Instant>) -> io::Result<Self> {
+        Self::open(Some(netlink::GENERIC), deadline)
+    }
+
+    fn open(protocol: Option<rustix::net::Protocol>, deadline: Option<Instant>) -> io::Result<Self> {
+        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
+        Ok(Self { socket, sequence: 0, buffer: vec![0; PIECE], patience: Patience::until(deadline) })
+    }
+
+    /// The socket, for the ioctl calls that take any.
+    #[must_use]
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Asks for all there is of a kind, and gives each message of the answer to `each`.
+    ///
+    /// # Errors
+    /// What the kernel says, that it does not answer in time, or that its answer has no form.
+    pub fn dump(&mut self, kind: u16, request: &[u8], each: &mut dyn FnMut(Message<'_>)) -> io::Result<()> {
+        self.ask(kind, FLAG_DUMP, request, each)
+    }
+
+    /// The message type of a family of generic netlink; `None` when this kernel has no such family (loaded).
+    ///
+    /// # Errors
+    /// As [`Netlink::dump`].
+    pub fn family(&mut self, name: &str) -> io::Result<Option<u16>> {
+        const GET_FAMILY: u8 = 3;
+        const FAMILY_ID: u16 = 1;
+        const FAMILY_NAME: u16 = 2;
+        let mut request = generic(GET_FAMILY, 1);
+        push_attribute(&mut request, FAMILY_NAME, &[name.as_bytes(), b"\0"].concat());
+        let mut found = None;
+        let mut each = |message: Message<'_>| {
+            let id = generic_attributes(message.body).find(|(kind, _)| *kind == FAMILY_ID);
+            found = id.and_then(|(_, value)| Some(u16::from_ne_bytes(value.try_into().ok()?))).or(found);
+        };
+        match self.ask(GENERIC_CONTROLLER, FLAG_ACK, &request, &mut each) {
+            Ok(()) => Ok(found),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
     }
-    rustix::net::send(&socket, &request, SendFlags::empty())?;
-    let mut buffer = vec![0; ROOM];
-    let mut read = 0;
-    loop {
-        let (count, whole) = match rustix::net::recv(&socket, &mut buffer, RecvFlags::TRUNC) {
-            Ok(counts) => counts,
-            Err(Errno::INTR) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        read += count;
-        if count == 0 || whole > count || read > LARGEST {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "rtnetlink: an answer that is too long or none"));
-        }
-        if messages(buffer.get(..count).unwrap_or_default(), &mut take)? {
-            return Ok(());
+
+    fn ask(&mut self, kind: u16, flags: u16, request: &[u8], each: &mut dyn FnMut(Message<'_>)) -> io::Result<()> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let question = question(kind, FLAG_REQUEST | flags, self.sequence, request)?;
+        set_socket_timeout(&self.socket, Timeout::Send, Some(self.patience.left()?))?;
+        send(&self.socket, &question, SendFlags::empty())?;
+        let mut total = 0;
+        loop {
+            set_socket_timeout(&self.socket, Timeout::Recv, Some(self.patience.left()?))?;
+            let (read, length) = match recv(&self.socket, self.buffer.as_mut_slice(), RecvFlags::TRUNC) {
+                Ok(received) => received,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(rustix::io::Errno::AGAIN) => {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "the kernel does not answer over netlink"));
+                }
+                Err(error) => return Err(error.into()),
+            };
+            total += read;
+            if length > read || total > LARGEST_ANSWER {
+                return Err(broken("is larger than any answer of this kind"));
+            }
+            if take(self.buffer.get(..read).unwrap_or_default(), self.sequence, each)? {
+                return Ok(());
+            }
         }
     }
 }
 
-/// Gives the messages of one answer; whether it was the last.
-fn messages(mut bytes: &[u8], take: &mut impl FnMut(&[u8])) -> io::Result<bool> {
-    while let (Some(length), Some(kind)) = (number::<4>(bytes, 0).map(u32::from_ne_bytes), number::<2>(bytes, 4).map(u16::from_ne_bytes)) {
-        let length = length as usize;
-        let body =
-            bytes.get(HEAD..length).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "rtnetlink: a message that is cut off"))?;
-        match kind {
-            DONE => return Ok(true),
-            ERROR => {
-                let code = number::<4>(body, 0).map_or(0, i32::from_ne_bytes);
-                return if code == 0 { Ok(true) } else { Err(io::Error::from_raw_os_error(code.saturating_neg())) };
-            }
-            _ => take(body),
+/// Gives each message of one piece of an answer to `each`; true when the answer is at its end.
+fn take(piece: &[u8], sequence: u32, each: &mut dyn FnMut(Message<'_>)) -> io::Result<bool> {
+    if piece.is_empty() {
+        return Err(broken("is empty"));
+    }
+    for message in messages(piece) {
+        let message = message?;
+        // What is left of a question that was given up.
+        if message.sequence != sequence {
+            continue;
         }
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        match message.kind {
+            ERROR | DONE => {
+                // An error of 0 acknowledges. A dump may fail half way, and says so at its end.
+                let code = message.body.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
+                return if code < 0 { Err(io::Error::from_raw_os_error(code.saturating_neg())) } else { Ok(true) };
+            }
+            // Below 16 stand messages about messages (`NLMSG_NOOP`).
+            kind if kind >= 16 => each(message),
+            _ => {}
+        }
     }
     Ok(false)
 }
 
-/// The attributes behind a head of `head` bytes: number and value of each. What is cut off ends them.
-pub fn attributes(body: &[u8], head: usize) -> impl Iterator<Item = (u16, &[u8])> {
-    /// Without `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER`.
-    const NUMBER: u16 = 0x3fff;
-    let mut rest = body.get(head..).unwrap_or_default();
+fn question(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> io::Result<Vec<u8>> {
+    let length = u32::try_from(HEADER + body.len()).map_err(io::Error::other)?;
+    let mut bytes = Vec::with_capacity(HEADER + body.len());
+    bytes.extend_from_slice(&length.to_ne_bytes());
+    bytes.extend_from_slice(&kind.to_ne_bytes());
+    bytes.extend_from_slice(&flags.to_ne_bytes());
+    bytes.extend_from_slice(&sequence.to_ne_bytes());
+    bytes.extend_from_slice(&0u32.to_ne_bytes());
+    bytes.extend_from_slice(body);
+    Ok(bytes)
+}
+
+/// The header of a generic netlink message.
+#[must_use]
+pub fn generic(command: u8, version: u8) -> Vec<u8> {
+    vec![command, version, 0, 0]
+}
+
+/// Appends an attribute to a request; one that is longer than an attribute can be is left out.
+pub fn push_attribute(request: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    let Ok(length) = u16::try_from(4 + value.len()) else { return };
+    request.extend_from_slice(&length.to_ne_bytes());
+    request.extend_from_slice(&kind.to_ne_bytes());
+    request.extend_from_slice(value);
+    request.resize(request.len().next_multiple_of(4), 0);
+}
+
+fn broken(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the kernel's answer over netlink {what}"))
+}
+
+/// The messages of one piece of an answer. One whose length is impossible is the last.
+pub fn messages(mut bytes: &[u8]) -> impl Iterator<Item = io::Result<Message<'_>>> {
     std::iter::from_fn(move || {
-        let length = usize::from(number::<2>(rest, 0).map(u16::from_ne_bytes)?);
-        let kind = number::<2>(rest, 2).map(u16::from_ne_bytes)?;
-        let value = rest.get(4..length)?;
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind & NUMBER, value))
+        if bytes.is_empty() {
+            return None;
+        }
+        let Some((message, rest)) = split_message(bytes) else {
+            bytes = &[];
+            return Some(Err(broken("has a message of an impossible length")));
+        };
+        bytes = rest;
+        Some(Ok(message))
     })
 }
 
-/// `N` bytes of a message, to be made a number of.
-#[must_use]
-pub fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..)?.first_chunk().copied()
+fn split_message(bytes: &[u8]) -> Option<(Message<'_>, &[u8])> {
+    let length = usize::try_from(number32(bytes)?).ok()?;
+    let kind = u16::from_ne_bytes(*bytes.get(4..)?.first_chunk()?);
+    let flags = u16::from_ne_bytes(*bytes.get(6..)?.first_chunk()?);
+    let sequence = number32(bytes.get(8..)?)?;
+    let body = bytes.get(HEADER..length)?;
+    let rest = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    Some((Message { kind, flags, sequence, body }, rest))
 }
 
-/// A `u32` of a message.
-#[must_use]
-pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    number::<4>(bytes, at).map(u32::from_ne_bytes)
+impl Message<'_> {
+    /// Whether more messages of the same answer follow, of which the last is a message of its own.
+    #[must_use]
+    pub const fn is_part(&self) -> bool {
+        self.flags & FLAG_MULTI != 0
+    }
 }
 
-/// A name in a message: without the zero at its end.
-#[must_use]
-pub fn name(value: &[u8]) -> &[u8] {
-    value.split(|byte| *byte == 0).next().unwrap_or_default()
+/// The attributes in `bytes`: type without its flag bits, and value. What has no form ends them.
+pub fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let length = usize::from(u16::from_ne_bytes(*bytes.first_chunk()?));
+        // The two highest bits tell of nesting and byte order.
+        let kind = u16::from_ne_bytes(*bytes.get(2..)?.first_chunk()?) & 0x3fff;
+        let value = bytes.get(4..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    })
 }
 
-/// The length of `struct ifinfomsg`, the head of a link.
-pub const LINK_HEAD: usize = 16;
-/// `IFLA_IFNAME`.
-pub const LINK_NAME: u16 = 3;
-/// `IFLA_STATS64`: `struct rtnl_link_stats64`.
-pub const LINK_STATISTICS: u16 = 23;
+/// The attributes of a generic netlink message, behind its own header.
+pub fn generic_attributes(body: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    attributes(body.get(4..).unwrap_or_default())
+}
 
-/// The number and the name of a link.
+/// The number that `bytes` begin with, as this machine writes it.
 #[must_use]
-pub fn link(body: &[u8]) -> Option<(u32, &[u8])> {
-    let (_, value) = attributes(body, LINK_HEAD).find(|(kind, _)| *kind == LINK_NAME)?;
-    Some((u32_at(body, 4)?, name(value)))
+pub fn number32(bytes: &[u8]) -> Option<u32> {
+    bytes.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
+}
+
+/// As [`number32`], of eight bytes.
+#[must_use]
+pub fn number64(bytes: &[u8]) -> Option<u64> {
+    bytes.first_chunk().map(|bytes| u64::from_ne_bytes(*bytes))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use proptest::prelude::*;
 
-    use super::*;
+    fn message(kind: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
+        let mut bytes = question(kind, 0, sequence, body).unwrap();
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn taken(piece: &[u8]) -> (io::Result<bool>, Vec<u16>) {
+        let mut kinds = Vec::new();
+        let end = take(piece, 7, &mut |message| kinds.push(message.kind));
+        (end, kinds)
+    }
 
     #[test]
-    fn this_machine_has_a_loopback() {
-        let mut names = Vec::new();
-        match dump(LINKS, |body| names.extend(link(body).map(|(index, name)| (index, name.to_vec())))) {
-            Ok(()) => assert!(names.contains(&(1, b"lo".to_vec())), "{names:?}"),
-            // A sandbox may forbid the socket; then it says so.
-            Err(error) => assert!(error.raw_os_error().is_some(), "{error}"),
+    fn an_answer_ends_with_done_or_an_error() {
+        let parts = [message(20, 7, b"abc"), message(21, 7, b""), message(22, 6, b"of another question")].concat();
+        let (end, kinds) = taken(&parts);
+        assert!(!end.unwrap());
+        assert_eq!(kinds, [20, 21]);
+        assert!(taken(&[parts, message(DONE, 7, &0i32.to_ne_bytes())].concat()).0.unwrap());
+        assert!(taken(&message(ERROR, 7, &0i32.to_ne_bytes())).0.unwrap());
+        let missing = taken(&message(ERROR, 7, &(-2i32).to_ne_bytes())).0.unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        assert!(taken(&message(ERROR, 7, &i32::MIN.to_ne_bytes())).0.is_err());
+    }
+
+    #[test]
+    fn what_has_no_form_is_refused() {
+        for bytes in [&b""[..], b"abc", &[0; 16], &[255; 16]] {
+            assert!(taken(bytes).0.is_err(), "{bytes:?}");
         }
     }
 
     #[test]
-    fn an_error_is_told() {
-        let mut message = 20u32.to_ne_bytes().to_vec();
-        message.extend(ERROR.to_ne_bytes());
-        message.extend([0; 10]);
-        message.extend((-1i32).to_ne_bytes());
-        let error = messages(&message, &mut |_: &[u8]| {}).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(1));
-        assert!(messages(&message[..18], &mut |_: &[u8]| {}).is_err());
+    fn attributes_are_taken_apart() {
+        let mut bytes = Vec::new();
+        push_attribute(&mut bytes, 0x8001, b"abc");
+        push_attribute(&mut bytes, 2, b"");
+        let whole: Vec<_> = attributes(&bytes).collect();
+        assert_eq!(whole, [(1, &b"abc"[..]), (2, b"")]);
+        // Cut off in the middle of the first; and one that says it has no length.
+        assert_eq!(attributes(&bytes[..6]).count(), 0);
+        assert_eq!(attributes(&[0; 8]).count(), 0);
+    }
+
+    #[test]
+    fn the_kernel_answers() {
+        // RTM_GETLINK with an empty `struct ifinfomsg`; a sandbox may forbid netlink.
+        let Ok(mut netlink) = Netlink::route(None) else { return };
+        let mut links = 0;
+        netlink.dump(18, &[0; 16], &mut |_| links += 1).unwrap();
+        assert!(links > 0, "there is lo at least");
+        let mut generic = Netlink::generic(None).unwrap();
+        assert_eq!(generic.family("nlctrl").unwrap(), Some(GENERIC_CONTROLLER));
+        assert_eq!(generic.family("nobody").unwrap(), None);
+        let late = Netlink::route(Some(Instant::now())).unwrap().dump(18, &[0; 16], &mut |_| {});
+        assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_or_refused(bytes: Vec<u8>, head in 0usize..20) {
-            let _ = messages(&bytes, &mut |body: &[u8]| { let _ = link(body); });
-            prop_assert!(attributes(&bytes, head).count() <= bytes.len());
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(messages(&bytes).count() <= bytes.len() / HEADER + 1);
+            prop_assert!(attributes(&bytes).count() <= bytes.len() / 4);
+            let _ = taken(&bytes).1;
         }
     }
 }

@@ -12,5 +12,6 @@ mod hung;
 mod kernel;
 mod net;
 mod recorded;
+mod sockets;
 mod storage;
 mod tables;
