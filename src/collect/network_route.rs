@@ -331,7 +331,7 @@ mod tests {
             protocol: Some(4),
             weight: None,
         };
-        assert_eq!(routes(&one), [expected.clone()]);
+        assert_eq!(routes(&one), std::slice::from_ref(&expected));
         let way = |interface: u32, hops: u8, gateway: u8| {
             let gateway = attribute(5, &[192, 0, 2, gateway]);
             let mut way = (u16::try_from(gateway.len()).unwrap() + 8).to_ne_bytes().to_vec();
