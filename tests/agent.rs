@@ -144,6 +144,8 @@ fn pages_answer() {
     assert_eq!(agent.get("/metrics/nothing", "").0, 404);
     assert_eq!(agent.get("/nothing", "").0, 404);
     assert!(agent.get("/metrics", "Accept-Encoding: gzip\r\n").1.contains("content-encoding: gzip"));
+    let open = agent.get("/metrics", "Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n").1;
+    assert!(open.contains("application/openmetrics-text; version=1.0.0") && open.ends_with("# EOF\n"), "{open}");
     assert_eq!(agent.get("/healthz", "").0, 200);
     let (status, ready) = agent.get("/readyz", "");
     assert!(status == 503 && ready.contains("/nonexistent/docker.sock"), "{ready}");

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use memchr::{memchr, memmem, memrchr};
+use memchr::{memchr, memchr_iter, memrchr};
 
 /// Guests of one collector, by where they stand in the text.
 #[derive(Debug)]
@@ -119,20 +119,28 @@ fn clashes(guest: &Block<'_>, own: &HashMap<&[u8], Vec<Block<'_>>>) -> bool {
             .any(|same| same.iter().any(|own| is_compound(own.kind)))
 }
 
+/// How much of `text` stands before the next line that begins with `#`. The sign is rare, so this is a search for one byte.
+pub(super) fn before_head(text: &[u8]) -> usize {
+    memchr_iter(b'#', text).find(|at| *at == 0 || text.get(at - 1) == Some(&b'\n')).unwrap_or(text.len())
+}
+
 /// The families of a text in their order.
 fn blocks(text: &[u8]) -> impl Iterator<Item = Block<'_>> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let start = at;
         let rest = text.get(start..)?;
-        // A help before the type, or none; neither keyword can stand at the begin of a line otherwise.
-        let kind_at = if rest.starts_with(TYPE) { 0 } else { memmem::find(rest, b"\n# TYPE ")? + 1 };
+        // A help before the type, or none.
+        let mut kind_at = 0;
+        while !rest.get(kind_at..)?.starts_with(TYPE) {
+            kind_at += memchr(b'\n', rest.get(kind_at..)?)? + 1;
+        }
         let line = rest.get(kind_at + TYPE.len()..)?;
         let line = line.get(..memchr(b'\n', line)?)?;
         let (name, kind) = line.split_at_checked(memchr(b' ', line)?)?;
         let samples_at = kind_at + TYPE.len() + line.len() + 1;
         let behind = rest.get(samples_at..)?;
-        let length = if behind.starts_with(b"#") { 0 } else { memmem::find(behind, b"\n#").map_or(behind.len(), |end| end + 1) };
+        let length = before_head(behind);
         at = start + samples_at + length;
         Some(Block { start, name, kind: kind.get(1..)?, head: rest.get(..samples_at)?, samples: behind.get(..length)? })
     })

@@ -13,8 +13,9 @@
 
 use std::collections::HashMap;
 
-use memchr::{memchr, memmem, memrchr};
+use memchr::{memchr, memchr_iter, memchr2_iter, memrchr};
 
+use super::merge::before_head;
 use super::text::bound;
 
 const TOTAL: &[u8] = b"_total";
@@ -44,13 +45,11 @@ struct Families<'t> {
 impl<'t> Families<'t> {
     fn of(text: &'t [u8]) -> Self {
         let mut by_name = HashMap::with_capacity(512);
-        for start in memmem::find_iter(text, b"# TYPE ") {
-            // Nothing but the begin of a line: `#` stands in help texts and labels too.
-            if start == 0 || text.get(start - 1) == Some(&b'\n') {
-                let (line, _) = cut(text.get(start..).unwrap_or_default());
-                if let Some((name, kind)) = head(line, b"# TYPE ") {
-                    by_name.insert(name, (kind, start + line.len() + 1));
-                }
+        // `#` is rare: in help texts and labels it does not stand at the begin of a line.
+        for start in memchr_iter(b'#', text).filter(|start| *start == 0 || text.get(start - 1) == Some(&b'\n')) {
+            let (line, _) = cut(text.get(start..).unwrap_or_default());
+            if let Some((name, kind)) = head(line, b"# TYPE ") {
+                by_name.insert(name, (kind, start + line.len() + 1));
             }
         }
         Self { text, by_name }
@@ -132,7 +131,7 @@ pub fn of_text(text: &[u8]) -> Vec<u8> {
 
 /// The samples at the begin of `text`, and what follows them.
 fn samples(text: &[u8]) -> (&[u8], &[u8]) {
-    let length = if text.starts_with(b"#") { 0 } else { memmem::find(text, b"\n#").map_or(text.len(), |end| end + 1) };
+    let length = before_head(text);
     text.split_at_checked(length).unwrap_or((text, b""))
 }
 
@@ -258,7 +257,8 @@ fn family(name: &[u8], help: &[u8], mut fate: Fate, samples: &[u8], families: &F
 /// Whether all samples are what a counter's may be: numbers, and none below zero.
 fn counts(samples: &[u8]) -> bool {
     // Most families have neither a minus nor an N behind a blank anywhere, and that is quickly seen.
-    if memmem::find(samples, b" -").is_none() && memmem::find(samples, b" N").is_none() {
+    let is_behind_blank = |at: usize| at.checked_sub(1).and_then(|before| samples.get(before)) == Some(&b' ');
+    if !memchr2_iter(b'-', b'N', samples).any(is_behind_blank) {
         return true;
     }
     samples.split(|byte| *byte == b'\n').all(|line| !matches!(value(line), Some(b'-' | b'N')))
