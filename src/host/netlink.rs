@@ -314,18 +314,10 @@ mod tests {
 
     proptest! {
         #[test]
-<<<<<<< HEAD
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             prop_assert!(messages(&bytes).count() <= bytes.len() / HEADER + 1);
             prop_assert!(attributes(&bytes).count() <= bytes.len() / 4);
             let _ = taken(&bytes).1;
-=======
-        fn any_bytes_are_read_or_refused(bytes: Vec<u8>, head in 0usize..20) {
-            let mut links = 0;
-            let read = messages(&bytes, &mut |body: &[u8]| links += usize::from(link(body).is_some()));
-            prop_assert!(read.is_err() || links <= bytes.len());
-            prop_assert!(attributes(&bytes, head).count() <= bytes.len());
->>>>>>> net
         }
     }
 }
