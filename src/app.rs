@@ -136,7 +136,7 @@ pub async fn run(config: Config, inherited: Vec<OwnedFd>, reread: &(dyn Fn() -> 
     if config.web.own_metrics {
         all.push(("skep", Group::Skep, Box::new(OwnCollector::new(metrics.clone(), parts.clone()))));
     }
-    let scraper = Scraper::start(all, &root, &constant, config.collector_timeout, metrics.clone(), &parts).map_err(system)?;
+    let scraper = Scraper::start(all, &root, &constant, config.manner, metrics.clone(), &parts).map_err(system)?;
 
     let guard = Guard::open(config.web.file.as_deref(), parts.part("web.config"), metrics.clone()).map_err(Fault)?;
     for note in guard.notes() {

@@ -158,7 +158,7 @@ async fn collectors(config: &Config, surroundings: &Surroundings, report: &mut R
     let metrics = Metrics::new().map_err(|error| Fault(error.to_string()))?;
     let all = app::collectors(config, &surroundings.node)?;
     let constant = Arc::new(crate::model::LabelSet::new());
-    let scraper = Scraper::start(all, &Arc::new(config.root.clone()), &constant, config.collector_timeout, metrics, &parts)
+    let scraper = Scraper::start(all, &Arc::new(config.root.clone()), &constant, config.manner, metrics, &parts)
         .map_err(|error| Fault(error.to_string()))?;
     let answer = scraper.scrape(scraper.select(|_, _| true), config.scrape_timeout).await.unwrap_or_default();
     let text = String::from_utf8_lossy(&answer);

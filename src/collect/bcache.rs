@@ -1,7 +1,7 @@
 //! `node_bcache_*` from `/sys/fs/bcache/<uuid>`. Sources: the kernel's `Documentation/admin-guide/bcache.rst` and `drivers/md/bcache/{sysfs,util}.c`.
 
 use super::families::Families;
-use super::{CollectError, Collector, Entry, Oddities, Pass, Presence, entry, storage};
+use super::{AS_NODE_EXPORTER, CollectError, Collector, Entry, Oddities, Pass, Presence, entry, storage};
 use crate::config::{Flag, FlagKind, Settings};
 use crate::host::{Reader, parse};
 use crate::model::Kind;
@@ -17,11 +17,12 @@ const PRIORITY_STATS: Flag = Flag::new(
 pub(super) const ENTRY: Entry = entry!("bcache", on, &[PRIORITY_STATS], build);
 
 fn build(settings: &Settings) -> Result<Box<dyn Collector>, String> {
-    Ok(Box::new(Bcache { priority_stats: settings.is_on(PRIORITY_STATS.name) }))
+    Ok(Box::new(Bcache { priority_stats: settings.is_on(PRIORITY_STATS.name), as_node_exporter: settings.is_on(AS_NODE_EXPORTER.name) }))
 }
 
 struct Bcache {
     priority_stats: bool,
+    as_node_exporter: bool,
 }
 
 /// A family: file or key, kind, name, help.
@@ -130,9 +131,10 @@ impl Collector for Bcache {
             attributes(host, odd, &mut families, &directory, &OF_SET, &labels);
             // In microseconds, as the name says and the kernel divides; node_exporter takes them for nanoseconds.
             let file = format!("{directory}/internal/btree_read_average_duration_us");
-            if let Some(microseconds) = storage::read_as(host, odd, &file, number) {
+            if let Some(duration) = storage::read_as(host, odd, &file, number) {
                 let help = "Average btree read duration.";
-                families.gauge("node_bcache_btree_read_average_duration_seconds", help, &labels, microseconds * 1e-6);
+                let unit = if self.as_node_exporter { 1e-9 } else { 1e-6 };
+                families.gauge("node_bcache_btree_read_average_duration_seconds", help, &labels, duration * unit);
             }
             let devices = storage::names(host, odd, &directory);
             for device in devices.iter().filter(|name| storage::is_numbered(name, "bdev")) {

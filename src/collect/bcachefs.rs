@@ -1,13 +1,20 @@
 //! `node_bcachefs_*` from `/sys/fs/bcachefs/<uuid>`. Sources: bcachefs' `fs/bcachefs/sysfs.c`, `sb-counters.c`, `sb-errors.c` and its "Principles of Operation".
 
 use super::families::Families;
-use super::{CollectError, Collector, Entry, Oddities, Pass, Presence, entry, storage};
+use super::{AS_NODE_EXPORTER, CollectError, Collector, Entry, Oddities, Pass, Presence, entry, storage};
+use crate::config::Settings;
 use crate::host::{Reader, parse};
 use crate::present;
 
-pub(super) const ENTRY: Entry = entry!("bcachefs", on, &[], |_| Ok(Box::new(Bcachefs)));
+pub(super) const ENTRY: Entry = entry!("bcachefs", on, &[], build);
 
-struct Bcachefs;
+fn build(settings: &Settings) -> Result<Box<dyn Collector>, String> {
+    Ok(Box::new(Bcachefs { as_node_exporter: settings.is_on(AS_NODE_EXPORTER.name) }))
+}
+
+struct Bcachefs {
+    as_node_exporter: bool,
+}
 
 impl Collector for Bcachefs {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
@@ -22,7 +29,7 @@ impl Collector for Bcachefs {
                 continue;
             }
             let mut one = One { host, odd, families: &mut families, uuid, directory };
-            one.whole();
+            one.whole(self.as_node_exporter);
             one.counters();
             for (child, device) in children.iter().filter_map(|child| Some((child, child.strip_prefix("dev-")?))) {
                 one.device(child, device);
@@ -44,7 +51,7 @@ struct One<'a> {
 
 impl One<'_> {
     /// What is of the file system as a whole.
-    fn whole(&mut self) {
+    fn whole(&mut self, as_node_exporter: bool) {
         let uuid = ("uuid", self.uuid);
         self.families.gauge("node_bcachefs_info", "Filesystem information.", &[uuid], 1u64);
         let file = format!("{}/btree_cache_size", self.directory);
@@ -61,7 +68,7 @@ impl One<'_> {
         });
         self.lines("errors", |families, fields| {
             let [name, count] = fields.get(..2)?.try_into().ok()?;
-            let count = error_count(count, fields.len() == 2)?;
+            let count = error_count(count, fields.len() == 2 && !as_node_exporter)?;
             let labels = [uuid, ("error_type", &*word(name))];
             families.counter("node_bcachefs_errors_total", "Error count by error type.", &labels, count);
             Some(())

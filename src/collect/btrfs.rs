@@ -3,15 +3,22 @@
 use std::collections::HashSet;
 
 use super::families::Families;
-use super::{CollectError, Collector, Entry, Oddities, Pass, Presence, entry, storage};
+use super::{AS_NODE_EXPORTER, CollectError, Collector, Entry, Oddities, Pass, Presence, entry, storage};
+use crate::config::Settings;
 use crate::host::sys::BtrfsDevice;
 use crate::host::{BtrfsId, Reader, parse};
 use crate::model::Kind;
 use crate::present;
 
-pub(super) const ENTRY: Entry = entry!("btrfs", on, &[], |_| Ok(Box::new(Btrfs)));
+pub(super) const ENTRY: Entry = entry!("btrfs", on, &[], build);
 
-struct Btrfs;
+fn build(settings: &Settings) -> Result<Box<dyn Collector>, String> {
+    Ok(Box::new(Btrfs { as_node_exporter: settings.is_on(AS_NODE_EXPORTER.name) }))
+}
+
+struct Btrfs {
+    as_node_exporter: bool,
+}
 
 /// The profiles of block groups, and how many bytes of disk a byte takes; the last two lose that many devices' worth of all of them.
 const PROFILES: [(&str, Ratio); 9] = [
@@ -68,6 +75,12 @@ impl Collector for Btrfs {
             let uuid = marked.filter(|marked| !names.contains(marked) && !used.contains(marked)).unwrap_or_else(|| name.clone());
             let devices = id(name).and_then(|id| asked.get(&id));
             of_file_system(host, odd, &mut families, (name, &uuid), devices.map(Vec::as_slice));
+            if self.as_node_exporter {
+                // What a kernel before 6.0 does not tell of commits is 0 to it.
+                for (_, _, kind, name, help) in &COMMITS {
+                    families.add(name, *kind, help, &[("uuid", &*uuid)], 0u64);
+                }
+            }
             used.insert(uuid);
         }
         families.write(out);

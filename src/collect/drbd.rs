@@ -1,14 +1,21 @@
 //! `node_drbd_*` from `/proc/drbd`, as DRBD up to 8.4 writes it. Source: its user's guide, "The /proc/drbd file". DRBD 9 writes its version there and nothing else.
 
 use super::families::Families;
-use super::{CollectError, Collector, Entry, Oddities, Pass, Presence, entry};
+use super::{AS_NODE_EXPORTER, CollectError, Collector, Entry, Oddities, Pass, Presence, entry};
+use crate::config::Settings;
 use crate::host::parse;
 use crate::model::Kind;
 use crate::present;
 
-pub(super) const ENTRY: Entry = entry!("drbd", off, &[], |_| Ok(Box::new(Drbd)));
+pub(super) const ENTRY: Entry = entry!("drbd", off, &[], build);
 
-struct Drbd;
+fn build(settings: &Settings) -> Result<Box<dyn Collector>, String> {
+    Ok(Box::new(Drbd { as_node_exporter: settings.is_on(AS_NODE_EXPORTER.name) }))
+}
+
+struct Drbd {
+    as_node_exporter: bool,
+}
 
 /// A number: its word, the factor to its unit, and its family.
 type Number = (&'static str, u64, Kind, &'static str, &'static str);
@@ -58,14 +65,14 @@ const PAIRS: [(&str, &str, &str, &str); 2] = [
 impl Collector for Drbd {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
         let (host, out, odd) = pass.split();
-        let families = read(present!(host.proc("drbd")), odd);
+        let families = read(present!(host.proc("drbd")), self.as_node_exporter, odd);
         families.write(out);
         Ok(if families.is_empty() { Presence::Absent } else { Presence::Present })
     }
 }
 
 /// The devices of a file: each begins with its number, ` 1: cs:Connected ro:Primary/Secondary ...`, and goes on in words of the form `key:value`.
-fn read(bytes: &[u8], odd: &mut Oddities) -> Families {
+fn read(bytes: &[u8], as_node_exporter: bool, odd: &mut Oddities) -> Families {
     let mut families = Families::default();
     let mut device = None;
     for line in parse::lines(bytes) {
@@ -78,7 +85,7 @@ fn read(bytes: &[u8], odd: &mut Oddities) -> Families {
             }
             // Before the first device stand versions.
             if let Some(device) = &device
-                && !add(&mut families, device, key, value)
+                && !add(&mut families, device, (key, value), as_node_exporter)
             {
                 odd.tell(&format_args!("drbd: {device}: {word:?}"));
             }
@@ -88,13 +95,14 @@ fn read(bytes: &[u8], odd: &mut Oddities) -> Families {
 }
 
 /// Adds what a word says; false when its key is known and its value cannot be understood, or is there twice.
-fn add(families: &mut Families, device: &str, key: &str, value: &str) -> bool {
+fn add(families: &mut Families, device: &str, (key, value): (&str, &str), as_node_exporter: bool) -> bool {
     let labels = [("device", device)];
     if key == "cs" {
         return families.gauge("node_drbd_connected", "Whether DRBD is connected to the peer.", &labels, value == "Connected");
     }
     if let Some((_, factor, kind, name, help)) = NUMBERS.iter().find(|(known, ..)| *known == key) {
-        let number = parse::unsigned(value.as_bytes()).and_then(|number| number.checked_mul(*factor));
+        let factor = if key == "nr" && as_node_exporter { 1 } else { *factor };
+        let number = parse::unsigned(value.as_bytes()).and_then(|number| number.checked_mul(factor));
         return number.is_some_and(|number| families.add(name, *kind, help, &labels, number));
     }
     let Some((_, good, name, help)) = PAIRS.iter().find(|(known, ..)| *known == key) else { return true };
@@ -112,7 +120,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>, text in "( [0-2]:)?( (cs|ro|ds|ns|oos|x):[A-Za-z0-9/]{0,22}){0,5}\n") {
-            let _ = (read(&bytes, &mut Oddities::default()), read(text.as_bytes(), &mut Oddities::default()));
+            let _ = (read(&bytes, true, &mut Oddities::default()), read(text.as_bytes(), false, &mut Oddities::default()));
         }
     }
 }

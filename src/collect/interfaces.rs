@@ -51,7 +51,7 @@ impl Interfaces {
     /// When the shared patterns are none, or contradict each other.
     pub(super) fn of(settings: &Settings, own: Filter) -> Result<Self, String> {
         let shared = Filter::of(settings, &INCLUDE, &EXCLUDE)?;
-        let all = settings.is_on(CONTAINERS.name) || own.is_asked() || shared.is_asked();
+        let all = settings.is_on(CONTAINERS.name) || settings.is_on(super::AS_NODE_EXPORTER.name) || own.is_asked() || shared.is_asked();
         Ok(Self { own, shared, all })
     }
 

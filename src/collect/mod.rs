@@ -346,10 +346,18 @@ pub static ENTRIES: &[Entry] = &[
 const DISABLE_DEFAULTS: Flag =
     Flag::new("collector.disable-defaults", FlagKind::Switch, Some("false"), "Run only the collectors that are asked for by name.");
 
+/// node_exporter's ways where skep has others. `docs/host.md` lists them.
+pub const AS_NODE_EXPORTER: Flag = Flag::new(
+    "collector.as-node-exporter",
+    FlagKind::Switch,
+    Some("false"),
+    "Do as node_exporter does where skep does otherwise: containers' interfaces, no node_scrape_collector_present, and the values that it gets wrong.",
+);
+
 /// Every flag of the collectors: `collector.disable-defaults`, those of the rule for network interfaces, and for each collector its switch and its own flags.
 pub fn flags() -> impl Iterator<Item = Flag> {
     let of_each = ENTRIES.iter().flat_map(|entry| std::iter::once(entry.switch).chain(entry.flags.iter().copied()));
-    std::iter::once(DISABLE_DEFAULTS).chain(interfaces::FLAGS.iter().copied()).chain(of_each)
+    [DISABLE_DEFAULTS, AS_NODE_EXPORTER].into_iter().chain(interfaces::FLAGS.iter().copied()).chain(of_each)
 }
 
 /// Collectors by their names.

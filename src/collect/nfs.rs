@@ -1,13 +1,20 @@
 //! `node_nfs_*`: what this machine asks of NFS servers, from the host's `net/rpc/nfs`.
 
 use super::rpcstats::{self, Family, Lines, Procedures};
-use super::{CollectError, Collector, Entry, Pass, Presence, entry};
+use super::{AS_NODE_EXPORTER, CollectError, Collector, Entry, Pass, Presence, entry};
+use crate::config::Settings;
 use crate::model::Kind;
 use crate::present;
 
-pub(super) const ENTRY: Entry = entry!("nfs", on, &[], |_| Ok(Box::new(Nfs)));
+pub(super) const ENTRY: Entry = entry!("nfs", on, &[], build);
 
-struct Nfs;
+fn build(settings: &Settings) -> Result<Box<dyn Collector>, String> {
+    Ok(Box::new(Nfs { as_node_exporter: settings.is_on(AS_NODE_EXPORTER.name) }))
+}
+
+struct Nfs {
+    as_node_exporter: bool,
+}
 
 const FILE: &str = "rpc/nfs";
 
@@ -44,6 +51,18 @@ const PROCEDURES: [Procedures; 3] = [
     Procedures { word: "proc3", proto: "3", names: &rpcstats::V3 },
     Procedures { word: "proc4", proto: "4", names: &V4 },
 ];
+
+const PROCEDURES_OF_NODE_EXPORTER: [Procedures; 3] = [
+    Procedures { word: "proc2", proto: "2", names: &rpcstats::V2 },
+    Procedures { word: "proc3", proto: "3", names: &rpcstats::V3 },
+    Procedures { word: "proc4", proto: "4", names: &V4_OF_NODE_EXPORTER },
+];
+
+const V4_OF_NODE_EXPORTER: [&str; 59] = {
+    let mut names = V4;
+    (names[44], names[45]) = (names[45], names[44]);
+    names
+};
 
 /// The client's calls of NFS 4, in the order of the `enum` of `NFSPROC4_CLNT_*` in the kernel's `include/linux/nfs4.h`. `LayoutGet` comes before `GetDeviceInfo`
 /// there; node_exporter has the two the other way round, and so the number of each under the other's name.
@@ -113,9 +132,10 @@ impl Collector for Nfs {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
         let (host, out, odd) = pass.split();
         let (_, bytes) = present!(host.net(FILE));
-        let lines = Lines::of(FILE, bytes, (&FAMILIES, &[]), &PROCEDURES, odd);
+        let procedures = if self.as_node_exporter { &PROCEDURES_OF_NODE_EXPORTER } else { &PROCEDURES };
+        let lines = Lines::of(FILE, bytes, (&FAMILIES, &[]), procedures, odd);
         lines.write(&FAMILIES, out);
-        lines.write_procedures("node_nfs_requests_total", "Number of NFS procedures invoked.", &PROCEDURES, &[], out);
+        lines.write_procedures("node_nfs_requests_total", "Number of NFS procedures invoked.", procedures, &[], out);
         Ok(Presence::Present)
     }
 }

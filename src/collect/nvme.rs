@@ -1,13 +1,20 @@
 //! `node_nvme_*` from `/sys/class/nvme`. Source: the kernel's `drivers/nvme/host/sysfs.c`.
 
 use super::families::Families;
-use super::{CollectError, Collector, Entry, Oddities, Pass, Presence, entry, storage};
+use super::{AS_NODE_EXPORTER, CollectError, Collector, Entry, Oddities, Pass, Presence, entry, storage};
+use crate::config::Settings;
 use crate::host::{Reader, parse};
 use crate::present;
 
-pub(super) const ENTRY: Entry = entry!("nvme", on, &[], |_| Ok(Box::new(Nvme)));
+pub(super) const ENTRY: Entry = entry!("nvme", on, &[], build);
 
-struct Nvme;
+fn build(settings: &Settings) -> Result<Box<dyn Collector>, String> {
+    Ok(Box::new(Nvme { as_node_exporter: settings.is_on(AS_NODE_EXPORTER.name) }))
+}
+
+struct Nvme {
+    as_node_exporter: bool,
+}
 
 /// The block layer counts a disk in these, whatever the disk's own blocks are.
 const SECTOR: u64 = 512;
@@ -41,7 +48,14 @@ impl Collector for Nvme {
             );
             for child in &children {
                 if let Some(id) = namespace(child) {
-                    of_namespace(host, odd, &mut families, (device, id), &format!("{directory}/{child}"), state == "live");
+                    of_namespace(
+                        host,
+                        odd,
+                        &mut families,
+                        (device, id),
+                        &format!("{directory}/{child}"),
+                        (state == "live", self.as_node_exporter),
+                    );
                 }
             }
         }
@@ -50,7 +64,14 @@ impl Collector for Nvme {
     }
 }
 
-fn of_namespace(host: &mut Reader, odd: &mut Oddities, families: &mut Families, of: (&str, &str), directory: &str, is_live: bool) {
+fn of_namespace(
+    host: &mut Reader,
+    odd: &mut Oddities,
+    families: &mut Families,
+    of: (&str, &str),
+    directory: &str,
+    (is_live, as_node_exporter): (bool, bool),
+) {
     let labels = [("device", of.0), ("nsid", of.1)];
     let ana_state = storage::text(host, odd, &format!("{directory}/ana_state"));
     families.gauge(
@@ -59,8 +80,10 @@ fn of_namespace(host: &mut Reader, odd: &mut Oddities, families: &mut Families, 
         &[("device", of.0), ("nsid", of.1), ("ana_state", ana_state.as_deref().unwrap_or("unknown"))],
         1u64,
     );
+    let block = storage::unsigned(host, odd, &format!("{directory}/queue/logical_block_size"));
     // node_exporter multiplies by the disk's own block, and gives eight times the size where that is 4096 bytes.
-    let bytes = |bytes: &[u8]| parse::unsigned(bytes)?.checked_mul(SECTOR);
+    let unit = if as_node_exporter { block.unwrap_or(SECTOR) } else { SECTOR };
+    let bytes = |bytes: &[u8]| parse::unsigned(bytes)?.checked_mul(unit);
     if let Some(size) = storage::read_as(host, odd, &format!("{directory}/size"), bytes) {
         families.gauge(
             "node_nvme_namespace_capacity_bytes",
@@ -75,7 +98,7 @@ fn of_namespace(host: &mut Reader, odd: &mut Oddities, families: &mut Families, 
             size,
         );
     }
-    let Some(block) = storage::unsigned(host, odd, &format!("{directory}/queue/logical_block_size")) else { return };
+    let Some(block) = block else { return };
     families.gauge(
         "node_nvme_namespace_logical_block_size_bytes",
         "Logical block size of the NVMe namespace in bytes. Usually 4Kb. Available in /sys/class/nvme/<device>/<namespace>/queue/logical_block_size",

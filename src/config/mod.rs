@@ -19,6 +19,8 @@ pub use route::{Adapter, ElasticsearchSpec, FileSpec, Host, RouteSpec, Secret, s
 pub use settings::Settings;
 pub use web::{ClientAuth, Rate, Source, TlsFile, TlsVersion, User, WebFile};
 
+use crate::collect::AS_NODE_EXPORTER;
+use crate::exposition::Manner;
 use crate::host::Root;
 
 /// A command line that cannot be understood; the process ends with 64.
@@ -52,8 +54,8 @@ pub struct Config {
     pub web: WebConfig,
     /// Scrapes.
     pub scrape_timeout: Duration,
-    /// How long one collector may run in a scrape.
-    pub collector_timeout: Duration,
+    /// How long a collector may take, and what is told of it.
+    pub manner: Manner,
     /// Logs.
     pub logs: LogsConfig,
     /// skep's own log.
@@ -234,7 +236,10 @@ impl Config {
                 own_metrics: !settings.is_on("web.disable-exporter-metrics"),
             },
             scrape_timeout: duration(&settings, "scrape.timeout", 8)?,
-            collector_timeout: duration(&settings, "collector.timeout", 5)?,
+            manner: Manner {
+                patience: duration(&settings, "collector.timeout", 5)?,
+                tells_presence: !settings.is_on(AS_NODE_EXPORTER.name),
+            },
             logs: LogsConfig {
                 routes,
                 state_dir: path("state-dir").unwrap_or_else(|| PathBuf::from("/var/lib/skep")),

@@ -7,5 +7,5 @@ pub mod scrape;
 pub mod text;
 
 pub use format::{Format, format};
-pub use scrape::{Group, Member, Scraper, Selection};
+pub use scrape::{Group, Manner, Member, Scraper, Selection};
 pub use text::{Family, Guests, Writer};

@@ -64,6 +64,15 @@ impl Group {
     }
 }
 
+/// How scrapes are done.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner {
+    /// How long a collector may run; never more than half of a scrape's time.
+    pub patience: Duration,
+    /// Whether `node_scrape_collector_present` is written, which node_exporter has not.
+    pub tells_presence: bool,
+}
+
 /// A set of collectors, as bits by their place in the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Selection(u128);
@@ -155,7 +164,7 @@ pub struct Scraper {
     workers: Arc<Workers>,
     flights: Mutex<HashMap<Selection, Shared>>,
     constant: Arc<LabelSet>,
-    patience: Duration,
+    manner: Manner,
     metrics: Metrics,
     part: Part,
     /// Families that were left out of an answer, and that the log has told of.
@@ -179,7 +188,7 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Scraper {
-    /// Starts the workers. A collector may run for `patience`, and never for more than half of a scrape's time.
+    /// Starts the workers.
     ///
     /// # Errors
     /// When the system gives no threads.
@@ -187,7 +196,7 @@ impl Scraper {
         collectors: Vec<Member>,
         root: &Arc<Root>,
         constant: &Arc<LabelSet>,
-        patience: Duration,
+        manner: Manner,
         metrics: Metrics,
         parts: &Parts,
     ) -> std::io::Result<Arc<Self>> {
@@ -209,7 +218,7 @@ impl Scraper {
             workers: Arc::new(Workers { free: AtomicUsize::new(0), lost: AtomicUsize::new(0) }),
             flights: Mutex::new(HashMap::new()),
             constant: Arc::clone(constant),
-            patience,
+            manner,
             metrics,
             part: parts.part("scrape"),
             told: Mutex::default(),
@@ -275,7 +284,7 @@ impl Scraper {
     async fn fly(&self, selection: Selection, limit: Duration) -> Bytes {
         let wanted: Vec<usize> = (0..self.slots.len()).filter(|index| selection.0 >> index & 1 == 1).collect();
         let (landed, mut arrival) = watch::channel(wanted.is_empty());
-        let patience = self.patience.min(limit / 2);
+        let patience = self.manner.patience.min(limit / 2);
         let deadline = Instant::now() + limit;
         let flight = Arc::new(Flight { deadline, patience, gathered: Mutex::default(), left: AtomicUsize::new(wanted.len()), landed });
         for index in &wanted {
@@ -375,7 +384,7 @@ impl Scraper {
             Kind::Gauge,
             "Whether the machine has what a collector reads; 0 with success 1 is no fault.",
         );
-        for (name, _, _, present) in &rows {
+        for (name, _, _, present) in rows.iter().filter(|_| self.manner.tells_presence) {
             family.sample(&[("collector", name)], *present);
         }
         answer.extend_from_slice(meta.text());
@@ -628,7 +637,15 @@ mod tests {
 
     fn patient(collectors: Vec<(&'static str, Group, Box<dyn Collector>)>, patience: Duration) -> Arc<Scraper> {
         let root = Arc::new(Root::find(Some("/nonexistent".into()), None, None, None));
-        Scraper::start(collectors, &root, &Arc::new(LabelSet::new()), patience, Metrics::new().unwrap(), &Parts::default()).unwrap()
+        Scraper::start(
+            collectors,
+            &root,
+            &Arc::new(LabelSet::new()),
+            Manner { patience, tells_presence: true },
+            Metrics::new().unwrap(),
+            &Parts::default(),
+        )
+        .unwrap()
     }
 
     fn text(answer: &Option<Bytes>) -> String {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skep::collect::{self, Collector, Pass};
-use skep::exposition::{Format, Group, Scraper, Writer, openmetrics};
+use skep::exposition::{Format, Group, Manner, Scraper, Writer, openmetrics};
 use skep::host::{Reader, Root};
 use skep::model::LabelSet;
 use skep::telemetry::{Metrics, Parts};
@@ -231,7 +231,7 @@ async fn families_that_skep_has_itself_stay_skep_s() {
         members,
         &root,
         &Arc::new(LabelSet::of([("host", "n")])),
-        std::time::Duration::from_secs(600),
+        Manner { patience: std::time::Duration::from_secs(600), tells_presence: true },
         metrics.clone(),
         &Parts::default(),
     )
