@@ -366,4 +366,69 @@ mod tests {
         assert!(refused(&["stdout:", "stdout:"], &none).contains("two routes are called 'stdout'"));
         assert!(refused(&["--nothing"], &none).contains("'--nothing' is not a flag of skep"));
     }
+
+    /// Command lines of node_exporter's documentation, of its packages' and of books' stack files: each starts skep.
+    #[test]
+    fn node_exporter_s_command_lines_are_understood() {
+        let given = Given::default();
+        for line in [
+            &["--path.rootfs=/host"][..],
+            &["--path.procfs=/host/proc", "--path.rootfs=/rootfs", "--path.sysfs=/host/sys"],
+            &["--collector.filesystem.mount-points-exclude=^/(dev|proc|sys|var/lib/docker/.+|var/lib/kubelet/.+)($|/)"],
+            &[
+                "--collector.filesystem.ignored-mount-points",
+                "^/(sys|proc|dev|host|etc)($$|/)",
+                "--collector.filesystem.ignored-fs-types=^(sys|proc|auto)fs$",
+            ],
+            &["--collector.disable-defaults", "--collector.cpu", "--collector.meminfo", "--no-collector.wifi"],
+            &[
+                "--no-collector.wifi",
+                "--no-collector.hwmon",
+                "--collector.netclass.ignored-devices=^(veth.*)$",
+                "--collector.netdev.device-exclude=^(veth.*)$",
+            ],
+            &["--collector.textfile.directory=/etc/node-exporter/", "--collector.textfile.directory", "/var/lib/node_exporter/*/text"],
+            &[
+                "--collector.systemd",
+                "--collector.systemd.unit-whitelist=(docker|ssh)\\.service",
+                "--collector.processes",
+                "--collector.tcpstat",
+            ],
+            &["--collector.systemd.unit-include=.+", "--collector.systemd.enable-restarts-metrics", "--collector.systemd.private"],
+            &["--collector.perf", "--collector.perf.cpus=2-6", "--collector.perf.tracepoint=sched:sched_process_exec"],
+            &[
+                "--collector.sysctl",
+                "--collector.sysctl.include=net.ipv4.tcp_rmem:min,default,max",
+                "--collector.sysctl.include-info=kernel.seccomp.actions_avail",
+            ],
+            &["--collector.sysctl.include=vm.user_reserve_kbytes"],
+            &["--collector.ntp", "--collector.ntp.server=time.example.org", "--collector.supervisord", "--collector.runit"],
+            &[
+                "--collector.diskstats.ignored-devices=^(ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\\d+n\\d+p)\\d+$",
+                "--collector.ethtool.device-include=eth.*",
+            ],
+            &["--web.listen-address=:9100", "--web.listen-address=127.0.0.1:9101", "--web.telemetry-path=/metrics", "--web.max-requests=0"],
+            &["--web.disable-exporter-metrics", "--log.level=debug", "--log.format=json", "--runtime.gomaxprocs=1"],
+            &[
+                "-collector.procfs",
+                "/host/proc",
+                "-collector.sysfs",
+                "/host/sys",
+                "-collectors.enabled=conntrack,diskstats,entropy,filefd,filesystem,loadavg,mdadm,meminfo,netdev,netstat,stat,textfile,time,vmstat,ipvs",
+            ],
+            &[
+                "-collector.filesystem.ignored-mount-points",
+                "^/(sys|proc|dev|host|etc)($|/)",
+                "-collector.textfile.directory=/etc/node-exporter",
+            ],
+        ] {
+            let settings = settings(line, &given).unwrap();
+            crate::collect::build(&settings).unwrap_or_else(|why| panic!("{line:?}: {why:?}"));
+            Config::of(settings).unwrap_or_else(|why| panic!("{line:?}: {why}"));
+        }
+        let old = settings(&["-collectors.enabled=conntrack,ipvs", "-collector.procfs=/host/proc"], &given).unwrap();
+        let names: Vec<&str> = crate::collect::build(&old).unwrap().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["conntrack", "ipvs"]);
+        assert_eq!(Config::of(old).unwrap().root.proc, Path::new("/host/proc"));
+    }
 }
