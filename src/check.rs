@@ -127,12 +127,19 @@ pub async fn run(config: &Config) -> Result<Report, Fault> {
 }
 
 fn trees(config: &Config, report: &mut Report) {
-    for probe in host::probe(&Arc::new(config.root.clone()), own_container_id().is_some()) {
+    let root = Arc::new(config.root.clone());
+    for probe in host::probe(&root, own_container_id().is_some()) {
         match probe.found {
             Ok(place) => report.add(probe.part, Verdict::Ok, place),
             Err(why) => report.add(probe.part, Verdict::Failed, why),
         }
     }
+    let (state, detail) = if host::Reader::new(root).in_host_network() {
+        (Verdict::Ok, "the host's: what only the kernel itself tells (ethtool, qdisc, wifi, sysctl net.*) is the host's too")
+    } else {
+        (Verdict::Absent, "skep's own: all but ethtool, qdisc, wifi and sysctl net.* is read from the host's files all the same")
+    };
+    report.add("network namespace", state, detail);
 }
 
 /// The file of `web.config.file`, and what it does.
@@ -165,7 +172,12 @@ async fn collectors(config: &Config, surroundings: &Surroundings, report: &mut R
     let says = |family: &str, name: &str| text.contains(&format!("{family}{{collector=\"{name}\"}} 1\n"));
     for (name, _) in scraper.collectors() {
         let (state, detail) = match (says("node_scrape_collector_success", name), says("node_scrape_collector_present", name)) {
-            (true, true) => (Verdict::Ok, String::new()),
+            // A folder was named, and not all of its files could be taken.
+            (true, true) if name == "textfile" && text.contains("\nnode_textfile_scrape_error 1\n") => {
+                (Verdict::Failed, scraper.trouble(name).unwrap_or_default())
+            }
+            // What a collector could not understand while the rest went on.
+            (true, true) => (Verdict::Ok, scraper.trouble(name).unwrap_or_default()),
             (true, false) => (Verdict::Absent, "this machine or its kernel has no such thing".to_owned()),
             (false, _) => (Verdict::Failed, scraper.trouble(name).unwrap_or_else(|| "it did not end in time".to_owned())),
         };

@@ -116,6 +116,19 @@ fn an_address_in_use_is_said() {
 }
 
 #[test]
+fn check_names_a_text_file_that_is_refused_and_the_network_namespace() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("job.prom"), b"job_ok yes\n").unwrap();
+    let flag = format!("--collector.textfile.directory={}", folder.path().display());
+    let output = ended(&["check", "--collector.disable-defaults", "--collector.textfile", &flag]);
+    let table = String::from_utf8(output.stdout).unwrap();
+    let line = |subject: &str| table.lines().find(|line| line.starts_with(subject)).unwrap_or_default();
+    assert!(line("collector textfile").contains("FAILED") && line("collector textfile").contains("job.prom: line 1"), "{table}");
+    assert!(line("network namespace").contains("qdisc"), "{table}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
 fn config_masks_secrets() {
     let output = ended(&["config", "elasticsearch://user:geheim@es:9200"]);
     let text = String::from_utf8(output.stdout).unwrap();

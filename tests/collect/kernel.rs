@@ -271,11 +271,13 @@ fn filters_and_zeros() {
 fn any_file_may_have_anything_in_it() {
     fn files(directory: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                files(&path, found)
-            } else if path.is_file() {
-                found.push(path)
+            let entry = entry.unwrap();
+            // Links are not followed: that of os-release leads to this machine's own file, which is not to be written.
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
+                files(&entry.path(), found)
+            } else if kind.is_file() {
+                found.push(entry.path())
             }
         }
     }
