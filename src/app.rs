@@ -130,7 +130,8 @@ pub async fn run(config: Config, inherited: Vec<OwnedFd>, reread: &(dyn Fn() -> 
     let inventory_task = inventory_task.expecting_node(node.id.clone());
     let root = Arc::new(config.root.clone());
     let mut all = collectors(&config, &node)?;
-    if config.settings.is_on("collector.containers") {
+    let containers = config.settings.is_on("collector.containers");
+    if containers {
         all.push(("containers", Group::Containers, Box::new(ContainersCollector::new(inventory.clone(), ContainersOptions::default()))));
     }
     if config.web.own_metrics {
@@ -162,7 +163,15 @@ pub async fn run(config: Config, inherited: Vec<OwnedFd>, reread: &(dyn Fn() -> 
     });
     let serving = tokio::spawn(http::serve(listeners, pages, Arc::clone(&guard), stop.clone()));
     let mut inventory_lost = false;
-    let mut inventory_running = tokio::spawn(inventory_task.run(stop.clone()));
+    // Who has node_exporter's part done and nothing else is not told for ever that there is no engine.
+    let asks_engine = containers || !config.logs.routes.is_empty();
+    if !asks_engine {
+        parts.part("docker").off("neither metrics of containers nor a route asks for it");
+    }
+    let mut inventory_running = tokio::spawn({
+        let stop = stop.clone();
+        async move { if asks_engine { inventory_task.run(stop).await } else { stop.cancelled_owned().await } }
+    });
     tokio::spawn({
         let (listen, stop) = (config.web.listen.clone(), stop.clone());
         async move {

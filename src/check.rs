@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::app::{self, Surroundings};
 use crate::config::{Adapter, Config, Fault, FlagKind, RouteSpec, flags};
-use crate::exposition::Scraper;
+use crate::exposition::{Manner, Scraper};
 use crate::host;
 use crate::http::Guard;
 use crate::logs::pipeline;
@@ -165,8 +165,9 @@ async fn collectors(config: &Config, surroundings: &Surroundings, report: &mut R
     let metrics = Metrics::new().map_err(|error| Fault(error.to_string()))?;
     let all = app::collectors(config, &surroundings.node)?;
     let constant = Arc::new(crate::model::LabelSet::new());
-    let scraper = Scraper::start(all, &Arc::new(config.root.clone()), &constant, config.manner, metrics, &parts)
-        .map_err(|error| Fault(error.to_string()))?;
+    let scraper =
+        Scraper::start(all, &Arc::new(config.root.clone()), &constant, Manner { tells_presence: true, ..config.manner }, metrics, &parts)
+            .map_err(|error| Fault(error.to_string()))?;
     let answer = scraper.scrape(scraper.select(|_, _| true), config.scrape_timeout).await.unwrap_or_default();
     let text = String::from_utf8_lossy(&answer);
     let says = |family: &str, name: &str| text.contains(&format!("{family}{{collector=\"{name}\"}} 1\n"));

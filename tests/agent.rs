@@ -166,6 +166,15 @@ fn pages_answer() {
     assert_eq!(agent.stop(), Some(0));
 }
 
+/// Who wants node_exporter's part and nothing else has no engine, and nothing amiss.
+#[test]
+fn without_containers_and_routes_no_engine_is_asked() {
+    let agent = Agent::start(&["--no-collector.containers"]);
+    let (status, ready) = agent.get("/readyz", "");
+    assert!(status == 200 && ready.contains("asks for it"), "{ready}");
+    assert_eq!(agent.stop(), Some(0));
+}
+
 /// What the route `file://` wrote, by container and stream, in order.
 fn shipped(output: &Path) -> BTreeMap<(String, String), Vec<String>> {
     let mut found: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
