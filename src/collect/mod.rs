@@ -398,7 +398,7 @@ mod tests {
     fn entries_are_in_order_and_every_flag_has_one_name() {
         assert!(ENTRIES.is_sorted_by(|a, b| a.name < b.name));
         let mut known = std::collections::BTreeSet::new();
-        for flag in flags() {
+        for flag in crate::config::flags::all() {
             assert!(known.insert(flag.name), "{}", flag.name);
             for alias in flag.aliases {
                 assert!(known.insert(alias), "{alias}");
