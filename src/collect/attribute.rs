@@ -34,9 +34,7 @@ pub(super) fn text(host: &mut Reader, odd: &mut Oddities, file: &str) -> Option<
 /// A whole number, decimal or hexadecimal with `0x` before it.
 pub(super) fn unsigned(bytes: &[u8]) -> Option<u64> {
     match bytes.strip_prefix(b"0x") {
-        // Digits only: Rust would let a sign through.
-        Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok(),
-        Some(_) => None,
+        Some(digits) => parse::hexadecimal(digits),
         None => parse::unsigned(bytes),
     }
 }

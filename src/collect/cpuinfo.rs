@@ -109,9 +109,8 @@ impl<'a> Block<'a> {
 fn cpus(bytes: &[u8]) -> Vec<Block<'_>> {
     let mut cpus: Vec<Block<'_>> = Vec::new();
     for line in parse::lines(bytes) {
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
-        let Some((key, value)) = line.split_at_checked(colon) else { continue };
-        let (key, value) = (parse::trimmed(key), parse::trimmed(value.strip_prefix(b":").unwrap_or(value)));
+        let Some((key, value)) = parse::split(line, b':') else { continue };
+        let (key, value) = (parse::trimmed(key), parse::trimmed(value));
         if key == b"processor" {
             cpus.push(Block(Vec::with_capacity(32)));
         }

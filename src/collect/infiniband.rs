@@ -372,8 +372,7 @@ fn read_port(device: &str, port: &str, host: &mut Reader, odd: &mut Oddities, fa
 
 /// `4: ACTIVE`.
 fn state(bytes: &[u8]) -> Option<u64> {
-    let colon = memchr::memchr(b':', bytes)?;
-    parse::unsigned(parse::trimmed(bytes.get(..colon)?))
+    parse::unsigned(parse::trimmed(parse::split(bytes, b':')?.0))
 }
 
 /// `40 Gb/sec (4X QDR)` in bytes a second; `2.5 Gb/sec (1X SDR)`.

@@ -68,7 +68,7 @@ fn read(bytes: &[u8], file: &str, index: usize, columns: &mut BTreeMap<String, V
         names.push(name);
     }
     for (cpu, line) in lines.enumerate() {
-        let numbers: Option<Vec<u64>> = parse::fields(line).map(hexadecimal).collect();
+        let numbers: Option<Vec<u64>> = parse::fields(line).map(parse::hexadecimal).collect();
         let Some(numbers) = numbers.filter(|numbers| numbers.len() == names.len()) else {
             odd.line(file, line);
             continue;
@@ -82,14 +82,6 @@ fn read(bytes: &[u8], file: &str, index: usize, columns: &mut BTreeMap<String, V
             }
         }
     }
-}
-
-/// A hexadecimal number of digits only.
-pub(super) fn hexadecimal(field: &[u8]) -> Option<u64> {
-    if !field.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    u64::from_str_radix(std::str::from_utf8(field).ok()?, 16).ok()
 }
 
 #[cfg(test)]
@@ -106,14 +98,6 @@ mod tests {
             [("entries".to_owned(), vec![(7, 0, 10), (7, 3, 1)]), ("hits".to_owned(), vec![(7, 0, 1), (7, 3, 255)])]
         );
         assert_eq!(odd.count, 4);
-    }
-
-    #[test]
-    fn hexadecimal_numbers() {
-        assert_eq!(hexadecimal(b"ffffffffffffffff"), Some(u64::MAX));
-        for odd in [&b""[..], b"10000000000000000", b"+1", b"0x1"] {
-            assert_eq!(hexadecimal(odd), None);
-        }
     }
 
     proptest! {

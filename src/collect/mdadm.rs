@@ -153,9 +153,9 @@ fn pair(line: &[u8], open: u8, close: u8) -> Option<(u64, u64)> {
     memchr::memchr_iter(open, line).find_map(|at| {
         let rest = line.get(at + 1..)?;
         let rest = rest.get(..LONGEST).unwrap_or(rest);
-        let (within, _) = rest.split_at_checked(memchr::memchr(close, rest)?)?;
-        let (first, second) = within.split_at_checked(memchr::memchr(b'/', within)?)?;
-        Some((parse::unsigned(first)?, parse::unsigned(second.strip_prefix(b"/")?)?))
+        let (within, _) = parse::split(rest, close)?;
+        let (first, second) = parse::split(within, b'/')?;
+        Some((parse::unsigned(first)?, parse::unsigned(second)?))
     })
 }
 

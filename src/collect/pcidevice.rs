@@ -150,10 +150,7 @@ impl Location {
         if parts.next().is_some() {
             return None;
         }
-        let number = |digits: &str| {
-            let is_number = (1..=8).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-            u64::from_str_radix(digits, 16).ok().filter(|_| is_number)
-        };
+        let number = |digits: &str| parse::hexadecimal(digits.as_bytes()).filter(|_| digits.len() <= 8);
         Some(Self([number(segment)?, number(bus)?, number(device)?, number(function)?]))
     }
 

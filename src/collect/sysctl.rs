@@ -5,7 +5,7 @@
 //! likewise those of the reader's own namespaces; a container has its own, and nothing tells them apart.
 
 use super::families::Families;
-use super::{CollectError, Collector, Entry, Pass, Presence, entry};
+use super::{CollectError, Collector, Entry, Pass, Presence, attribute, entry};
 use crate::config::{Flag, FlagKind, Settings};
 use crate::host::parse;
 use crate::model::{Kind, Value};
@@ -223,10 +223,7 @@ fn add(wanted: &Wanted, bytes: &[u8], families: &mut Families) -> Result<(), Str
 
 /// A whole number as the kernel writes them: decimal, or hexadecimal behind `0x`.
 fn number(word: &[u8]) -> Option<Value> {
-    if let Some(digits) = word.strip_prefix(b"0x").filter(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
-        return u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok().map(Value::from);
-    }
-    parse::unsigned(word).map(Value::from).or_else(|| parse::signed(word).map(Value::from))
+    attribute::unsigned(word).map(Value::from).or_else(|| parse::signed(word).map(Value::from))
 }
 
 #[cfg(test)]
