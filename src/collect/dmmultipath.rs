@@ -76,7 +76,6 @@ impl Collector for DmMultipath {
                 failed,
             );
         }
-        families.write(out);
-        Ok(if families.is_empty() { Presence::Absent } else { Presence::Present })
+        Ok(families.write(out))
     }
 }

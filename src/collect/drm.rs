@@ -52,7 +52,6 @@ impl Collector for Drm {
                 }
             }
         }
-        families.write(out);
-        Ok(if families.is_empty() { Presence::Absent } else { Presence::Present })
+        Ok(families.write(out))
     }
 }

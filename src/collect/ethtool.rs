@@ -11,7 +11,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use super::families::Families;
 use super::filter::{self, Filter};
 use super::sockets::host_network_only;
-use super::{CollectError, Collector, Entry, Pass, Presence, entry};
+use super::{CollectError, Collector, Entry, Pass, Presence, entry, names};
 use crate::config::{Flag, FlagKind, Settings};
 use crate::host::netlink::{number32, number64};
 use crate::host::parse;
@@ -52,7 +52,6 @@ struct Ethtool {
 
 /// Makes names of metrics out of drivers' names.
 struct Names {
-    odd: Regex,
     received: Regex,
     transmitted: Regex,
 }
@@ -206,8 +205,7 @@ impl Collector for Ethtool {
         for device in devices.iter().filter(|device| self.filter.keeps(device.as_bytes())) {
             self.device(device, &mut |what| ethtool(socket.as_fd(), device, what), &mut families, pass);
         }
-        families.write(pass.out);
-        Ok(if families.is_empty() { Presence::Absent } else { Presence::Present })
+        Ok(families.write(pass.out))
     }
 }
 
@@ -217,7 +215,7 @@ impl Ethtool {
         Ok(Self {
             filter: Filter::of(settings, &INCLUDE, &EXCLUDE)?,
             metrics: filter::pattern(settings, &METRICS)?,
-            names: Names { odd: fixed("_*[^0-9A-Za-z_]+_*")?, received: fixed("(^|_)rx(_|$)")?, transmitted: fixed("(^|_)tx(_|$)")? },
+            names: Names { received: fixed("(^|_)rx(_|$)")?, transmitted: fixed("(^|_)tx(_|$)")? },
         })
     }
 
@@ -249,7 +247,7 @@ impl Ethtool {
         // Two names may become one. Nobody knows then which is meant, and both are left out.
         let mut named: BTreeMap<String, Option<(String, u64)>> = BTreeMap::new();
         for (raw, value) in statistics {
-            let key = self.names.odd.replace_all(raw, "_").into_owned();
+            let key = names::part(raw);
             if self.metrics.as_ref().is_some_and(|pattern| !pattern.is_match(key.as_bytes())) {
                 continue;
             }

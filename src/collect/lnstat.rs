@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::names::is_part;
 use super::{CollectError, Collector, Entry, Oddities, Pass, Presence, entry};
 use crate::host::{ReadError, parse};
 use crate::model::Kind;
@@ -46,11 +47,7 @@ impl Collector for LnStat {
                 }
             }
         }
-        match failure {
-            Some(error) if columns.is_empty() => Err(error.into()),
-            _ if columns.is_empty() => Ok(Presence::Absent),
-            _ => Ok(Presence::Present),
-        }
+        Presence::of_files(!columns.is_empty(), failure)
     }
 }
 
@@ -60,8 +57,7 @@ fn read(bytes: &[u8], file: &str, index: usize, columns: &mut BTreeMap<String, V
     let Some(head) = lines.next() else { return };
     let mut names: Vec<Option<&str>> = Vec::new();
     for name in parse::fields(head) {
-        let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-        let name = std::str::from_utf8(name).ok().filter(|name| name.as_bytes().iter().all(is_name) && !names.contains(&Some(name)));
+        let name = std::str::from_utf8(name).ok().filter(|name| is_part(name.as_bytes()) && !names.contains(&Some(name)));
         if name.is_none() {
             odd.line(file, head);
         }

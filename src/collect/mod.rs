@@ -121,6 +121,18 @@ pub enum Presence {
     Absent,
 }
 
+impl Presence {
+    /// What a collector of several files comes to, of which a machine may have any: it has nothing to say when none was `found`, because it failed if there is
+    /// a `failure`. Beside files that were found a failure is an oddity only, which was told when it was met.
+    fn of_files(found: bool, failure: Option<ReadError>) -> Result<Self, CollectError> {
+        match failure {
+            _ if found => Ok(Self::Present),
+            Some(error) => Err(error.into()),
+            None => Ok(Self::Absent),
+        }
+    }
+}
+
 /// Why a collector has nothing to say.
 #[derive(Debug, thiserror::Error)]
 pub enum CollectError {

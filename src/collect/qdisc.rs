@@ -77,8 +77,7 @@ impl Collector for Qdisc {
             host_network_only(pass.host, "the queueing disciplines")?;
             self.ask(pass, &mut families)?;
         }
-        families.write(pass.out);
-        Ok(if families.is_empty() { Presence::Absent } else { Presence::Present })
+        Ok(families.write(pass.out))
     }
 }
 

@@ -41,11 +41,7 @@ impl Collector for SockStat {
                 }
             }
         }
-        match failure {
-            Some(error) if !found => Err(error.into()),
-            _ if found => Ok(Presence::Present),
-            _ => Ok(Presence::Absent),
-        }
+        Presence::of_files(found, failure)
     }
 }
 

@@ -112,8 +112,7 @@ impl Collector for Wifi {
             Some(directory) => recorded(pass.host, directory, &mut families)?,
             None => ask(pass, &mut families)?,
         }
-        families.write(pass.out);
-        Ok(if families.is_empty() { Presence::Absent } else { Presence::Present })
+        Ok(families.write(pass.out))
     }
 }
 
