@@ -27,16 +27,11 @@ impl Collector for Mdadm {
                 odd.tell(&format_args!("mdstat: {:?} is there twice", array.name));
             }
         }
-        let names = host.sys_numbered("block", "md").unwrap_or_else(|error| {
-            odd.tell(&error);
-            Vec::new()
-        });
-        // Arrays with a name of their own (`md_home`, `CREATE names=yes` in mdadm.conf) and those of old kernels' partitions (`md_d0`).
-        for device in &names {
+        // Not by their numbers: there are arrays with a name of their own (`md_home`, `CREATE names=yes` in mdadm.conf), and those of old kernels' partitions (`md_d0`).
+        for device in storage::names(host, odd, "block").iter().filter(|name| name.starts_with("md")) {
             of_sysfs(host, odd, &mut families, device);
         }
-        families.write(out);
-        Ok(if families.is_empty() { Presence::Absent } else { Presence::Present })
+        Ok(families.write(out))
     }
 }
 
