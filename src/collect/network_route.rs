@@ -126,7 +126,6 @@ fn write(counts: &BTreeMap<String, u64>, told: &[(String, Route)], left_out: &[&
         odd.tell(&format_args!("more than {MOST} routes: they are counted, and not told one by one"));
         return families;
     }
-    let mut known = std::collections::HashSet::new();
     for (device, route) in told.iter().filter(|(device, _)| !left_out.contains(&device)) {
         let address = |address: Option<IpAddr>| address.map_or_else(String::new, |address| address.to_string());
         let labels = [
@@ -140,11 +139,8 @@ fn write(counts: &BTreeMap<String, u64>, told: &[(String, Route)], left_out: &[&
             route.protocol.map_or_else(String::new, protocol),
             route.weight.map_or_else(String::new, |weight| weight.to_string()),
         ];
-        // Two tables may have the same route, which node_exporter writes twice.
-        if !known.insert((device, labels.clone())) {
-            continue;
-        }
         let [source, destination, gateway, priority, protocol, weight] = &labels;
+        // Once, though two tables may have the same route, which node_exporter writes twice.
         families.gauge(
             "node_network_route_info",
             "network routing table information",
