@@ -56,17 +56,18 @@ const MOST: usize = 1024;
 
 impl Collector for NetworkRoute {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
+        let deadline = pass.deadline;
         let (host, out, odd) = pass.split();
         let mut table = Table { interfaces: &self.interfaces, names: BTreeMap::new(), counts: BTreeMap::new(), told: Vec::new() };
         if host.in_host_network() {
             let failed = |error| CollectError::Other(format!("rtnetlink: {error}"));
-            rtnetlink::dump(rtnetlink::LINKS, |body| {
+            rtnetlink::dump(rtnetlink::LINKS, deadline, |body| {
                 if let Some((number, name)) = rtnetlink::link(body) {
                     table.names.insert(number, parse::text(name).into_owned());
                 }
             })
             .map_err(failed)?;
-            rtnetlink::dump(rtnetlink::ROUTES, |body| of_message(body, |route| table.add(route))).map_err(failed)?;
+            rtnetlink::dump(rtnetlink::ROUTES, deadline, |body| of_message(body, |route| table.add(route))).map_err(failed)?;
         } else {
             let mut found = false;
             for (file, of_line) in [("route", of_line4 as OfLine), ("ipv6_route", of_line6)] {
