@@ -6,16 +6,16 @@ use std::os::fd::AsFd;
 
 use regex::Regex;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use super::families::Families;
 use super::filter::{self, Filter};
+use super::interfaces::Interfaces;
 use super::sockets::host_network_only;
 use super::{CollectError, Collector, Entry, Pass, Presence, entry, names};
 use crate::config::{Flag, FlagKind, Settings};
 use crate::host::netlink::{number32, number64};
 use crate::host::parse;
-use crate::host::sys::{Ethtool as Ask, ethtool};
+use crate::host::sys::{Ethtool as Ask, ethtool, ethtool_socket};
 use crate::model::Kind;
 use crate::present;
 
@@ -45,7 +45,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Collector>, String> {
 }
 
 struct Ethtool {
-    filter: Filter,
+    interfaces: Interfaces,
     metrics: Option<regex::bytes::Regex>,
     names: Names,
 }
@@ -199,10 +199,12 @@ impl Collector for Ethtool {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
         let devices = present!(pass.host.sys_names("class/net"));
         host_network_only(pass.host, "the drivers of network devices")?;
-        let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
-            .map_err(|error| CollectError::Other(format!("a socket to ask drivers with: {}", io::Error::from(error))))?;
+        let socket = ethtool_socket().map_err(|error| CollectError::Other(format!("a socket to ask drivers with: {error}")))?;
         let mut families = Families::default();
-        for device in devices.iter().filter(|device| self.filter.keeps(device.as_bytes())) {
+        for device in devices.iter().filter(|device| self.interfaces.keeps(device.as_bytes())) {
+            if self.interfaces.is_containers(pass.host, device.as_bytes()) {
+                continue;
+            }
             self.device(device, &mut |what| ethtool(socket.as_fd(), device, what), &mut families, pass);
         }
         Ok(families.write(pass.out))
@@ -213,7 +215,7 @@ impl Ethtool {
     fn of(settings: &Settings) -> Result<Self, String> {
         let fixed = |pattern: &str| Regex::new(pattern).map_err(|error| error.to_string());
         Ok(Self {
-            filter: Filter::of(settings, &INCLUDE, &EXCLUDE)?,
+            interfaces: Interfaces::of(settings, Filter::of(settings, &INCLUDE, &EXCLUDE)?)?,
             metrics: filter::pattern(settings, &METRICS)?,
             names: Names { received: fixed("(^|_)rx(_|$)")?, transmitted: fixed("(^|_)tx(_|$)")? },
         })

@@ -14,13 +14,13 @@ const INCLUDE: Flag = Flag::new(
     "collector.sysctl.include",
     FlagKind::Many("NAME[:FIELD,...]"),
     None,
-    "A sysctl of numbers to export, as vm.swappiness or fs.file-nr:total,current,max; may be repeated.",
+    "A sysctl of numbers to export, as vm.swappiness or fs.file-nr:total,current,max; repeatable.",
 );
 const INFO: Flag = Flag::new(
     "collector.sysctl.include-info",
     FlagKind::Many("NAME"),
     None,
-    "A sysctl whose words are exported as labels of node_sysctl_info, as kernel.seccomp.actions_avail; may be repeated.",
+    "A sysctl whose words are exported as labels of node_sysctl_info, as kernel.seccomp.actions_avail; repeatable.",
 );
 
 pub(super) const ENTRY: Entry = entry!("sysctl", off, &[INCLUDE, INFO], build);

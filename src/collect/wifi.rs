@@ -14,7 +14,7 @@ use crate::model::{Kind, Value};
 
 const FIXTURES: Flag = Flag::new(
     "collector.wifi.fixtures",
-    FlagKind::One("DIRECTORY"),
+    FlagKind::One("DIR"),
     None,
     "For tests: read interfaces.json and the interfaces' bss.json and stationinfo.json of this directory and do not ask the kernel.",
 );
