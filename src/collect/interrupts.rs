@@ -53,7 +53,7 @@ impl Collector for Interrupts {
         let mut seen = HashSet::new();
         for line in lines {
             let interrupt = match interrupt(line, cpus.len()) {
-                Some(Found::Interrupt(interrupt)) if seen.insert(interrupt.name) => interrupt,
+                Some(Found::Interrupt(interrupt)) if seen.insert(parse::text(interrupt.name)) => interrupt,
                 Some(Found::Sum) => continue,
                 _ => {
                     odd.line("interrupts", line);
