@@ -1,4 +1,4 @@
-//! Attributes of sysfs as numbers and as text, for collectors that read many of them.
+//! Attributes of sysfs, and files of `/proc/sys` that are like them, as numbers and as text, for collectors that read many of them.
 
 use super::Oddities;
 use crate::host::{ReadError, Reader, parse};
@@ -52,6 +52,16 @@ pub(super) fn unsigned(bytes: &[u8]) -> Option<u64> {
 /// A whole number that may have a sign, decimal or hexadecimal.
 pub(super) fn signed(bytes: &[u8]) -> Option<i64> {
     parse::signed(bytes).or_else(|| unsigned(bytes)?.try_into().ok())
+}
+
+/// A number that has a file of `<proc>` to itself (`sys/kernel/pid_max`); `None` when there is no such file. Another failure is told.
+pub(super) fn of_proc(host: &mut Reader, odd: &mut Oddities, file: &str) -> Option<u64> {
+    let bytes = host.proc(file).map_err(|error| odd.unless_absent(&error)).ok()?;
+    let number = parse::unsigned(parse::trimmed(bytes));
+    if number.is_none() {
+        odd.line(file, bytes);
+    }
+    number
 }
 
 /// The names in a directory of sysfs; none when it is not there.

@@ -43,9 +43,7 @@ impl CpuInfo {
         let bytes = match host.proc("cpuinfo") {
             Ok(bytes) => bytes,
             Err(error) => {
-                if !error.is_absent() {
-                    odd.tell(&error);
-                }
+                odd.unless_absent(&error);
                 return;
             }
         };

@@ -6,6 +6,7 @@ use super::filter::Filter;
 use super::{CollectError, Collector, Entry, Oddities, Pass, Presence, attribute, entry};
 use crate::config::{Flag, FlagKind, Settings};
 use crate::host::{Reader, parse};
+use crate::present;
 
 const INCLUDE: Flag = Flag::new(
     "collector.infiniband.device-include",
@@ -313,7 +314,7 @@ struct Infiniband {
 impl Collector for Infiniband {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
         let (host, out, odd) = pass.split();
-        let mut devices = crate::present!(host.sys_names(CLASS));
+        let mut devices = present!(host.sys_names(CLASS));
         devices.retain(|device| self.filter.keeps(device.as_bytes()));
         if devices.is_empty() {
             return Ok(Presence::Absent);

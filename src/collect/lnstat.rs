@@ -7,6 +7,7 @@ use super::names::is_part;
 use super::{CollectError, Collector, Entry, Oddities, Pass, Presence, entry};
 use crate::host::{ReadError, parse};
 use crate::model::Kind;
+use crate::present;
 
 pub(super) const ENTRY: Entry = entry!("lnstat", off, &[], |_| Ok(Box::new(LnStat)));
 
@@ -25,7 +26,7 @@ impl Collector for LnStat {
             Err(_) => host.proc_names("net/stat"),
             names => names,
         };
-        let files = crate::present!(names);
+        let files = present!(names);
         let mut columns: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
         let mut failure: Option<ReadError> = None;
         for (index, file) in files.iter().enumerate() {

@@ -40,7 +40,6 @@ mod interfaces;
 mod interrupts;
 mod ipvs;
 mod kernel_hung;
-mod known;
 mod ksmd;
 mod lnstat;
 mod loadavg;
@@ -67,6 +66,7 @@ mod pressure;
 mod processes;
 mod qdisc;
 mod rapl;
+mod rescan;
 mod rpcstats;
 mod schedstat;
 mod selinux;
@@ -157,6 +157,13 @@ impl Oddities {
         self.count += 1;
         if self.count == 1 {
             self.example = what.to_string();
+        }
+    }
+
+    /// Tells of a file that could not be read, where one that is not there is nothing to tell of.
+    fn unless_absent(&mut self, error: &ReadError) {
+        if !error.is_absent() {
+            self.tell(error);
         }
     }
 

@@ -7,6 +7,7 @@ use super::families::Families;
 use super::{CollectError, Collector, Entry, Pass, Presence, attribute, entry, names};
 use crate::config::{Flag, FlagKind, Settings};
 use crate::host::parse;
+use crate::present;
 
 const ZONE_LABEL: Flag = Flag::new(
     "collector.rapl.enable-zone-label",
@@ -30,7 +31,7 @@ struct Rapl {
 impl Collector for Rapl {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
         let (host, out, odd) = pass.split();
-        let directories = crate::present!(host.sys_names(CLASS));
+        let directories = present!(host.sys_names(CLASS));
         let mut families = Families::default();
         let mut next: BTreeMap<String, u64> = BTreeMap::new();
         for directory in directories {

@@ -38,9 +38,7 @@ impl Collector for Time {
         let names = match host.sys_numbered(DIRECTORY, "clocksource") {
             Ok(names) => names,
             Err(error) => {
-                if !error.is_absent() {
-                    odd.tell(&error);
-                }
+                odd.unless_absent(&error);
                 Vec::new()
             }
         };

@@ -46,7 +46,7 @@ impl Collector for Zfs {
             }
             match host.proc(&format!("{DIRECTORY}/{file}")) {
                 Ok(bytes) => self.named(file, begin, bytes, out, odd),
-                Err(error) => gone_or_odd(&error, odd),
+                Err(error) => odd.unless_absent(&error),
             }
         }
         let directory = host.root().proc.join(DIRECTORY);
@@ -55,13 +55,6 @@ impl Collector for Zfs {
         self.pools(&pools, host, out, odd);
         self.datasets(&pools, host, out, odd);
         Ok(Presence::Present)
-    }
-}
-
-/// A pool that is exported while it is looked at takes its files along.
-fn gone_or_odd(error: &crate::host::ReadError, odd: &mut Oddities) {
-    if !error.is_absent() {
-        odd.tell(error);
     }
 }
 
@@ -130,6 +123,7 @@ impl Zfs {
     fn pools(&mut self, pools: &[&str], host: &mut Reader, out: &mut Writer, odd: &mut Oddities) {
         let mut io = Rows::default();
         let mut states: Vec<(&str, String)> = Vec::new();
+        // One that is exported while it is looked at takes its files along.
         for pool in pools {
             match host.proc(&format!("{DIRECTORY}/{pool}/io")) {
                 Ok(bytes) => match columns(bytes) {
@@ -144,7 +138,7 @@ impl Zfs {
                     }
                     None => odd.line("io", bytes),
                 },
-                Err(error) => gone_or_odd(&error, odd),
+                Err(error) => odd.unless_absent(&error),
             }
             match host.proc(&format!("{DIRECTORY}/{pool}/state")) {
                 Ok(bytes) => {
@@ -154,7 +148,7 @@ impl Zfs {
                     }
                     states.push((pool, state));
                 }
-                Err(error) => gone_or_odd(&error, odd),
+                Err(error) => odd.unless_absent(&error),
             }
         }
         self.write(&io, "zfs_zpool", "io", out, odd);
@@ -174,7 +168,7 @@ impl Zfs {
             let files = match host.proc_names(&format!("{DIRECTORY}/{pool}")) {
                 Ok(files) => files,
                 Err(error) => {
-                    gone_or_odd(&error, odd);
+                    odd.unless_absent(&error);
                     continue;
                 }
             };
@@ -182,7 +176,7 @@ impl Zfs {
                 let bytes = match host.proc(&format!("{DIRECTORY}/{pool}/{file}")) {
                     Ok(bytes) => bytes,
                     Err(error) => {
-                        gone_or_odd(&error, odd);
+                        odd.unless_absent(&error);
                         continue;
                     }
                 };
