@@ -13,7 +13,7 @@ use super::interfaces::Interfaces;
 use super::sockets::host_network_only;
 use super::{CollectError, Collector, Entry, Pass, Presence, entry, names};
 use crate::config::{Flag, FlagKind, Settings};
-use crate::host::netlink::{number32, number64};
+use crate::host::netlink::{name, number32, number64};
 use crate::host::parse;
 use crate::host::sys::{Ethtool as Ask, ethtool, ethtool_socket};
 use crate::model::Kind;
@@ -353,7 +353,7 @@ fn write_driver(device: &str, answer: &[u8], families: &mut Families) {
 }
 
 fn ended(bytes: &[u8]) -> String {
-    parse::text(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
+    parse::text(name(bytes)).into_owned()
 }
 
 /// `struct ethtool_gstrings` and `struct ethtool_stats`: as many as both have. Where a driver gives two of one name, the later counts.

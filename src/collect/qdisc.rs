@@ -7,7 +7,7 @@ use super::interfaces::Interfaces;
 use super::sockets::{fixture, host_network_only, number, objects, text};
 use super::{CollectError, Collector, Entry, Pass, Presence, entry};
 use crate::config::{Flag, FlagKind, Settings};
-use crate::host::netlink::{Netlink, attributes, number32, number64};
+use crate::host::netlink::{self, Netlink, attributes, number32, number64};
 use crate::host::parse;
 use crate::model::Kind;
 
@@ -139,7 +139,7 @@ fn root(body: &[u8]) -> Option<Option<Found>> {
     let (mut old, mut new) = (None, None);
     for (attribute, value) in attributes(rest) {
         match attribute {
-            KIND => kind = Some(parse::text(value.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()),
+            KIND => kind = Some(parse::text(netlink::name(value)).into_owned()),
             STATS => old = old_statistics(value),
             STATS2 => new = statistics(value),
             _ => {}

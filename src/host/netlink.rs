@@ -239,6 +239,12 @@ pub fn generic_attributes(body: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     attributes(body.get(4..).unwrap_or_default())
 }
 
+/// A name in an answer of the kernel's: without the zero at its end, and what may stand behind that.
+#[must_use]
+pub fn name(value: &[u8]) -> &[u8] {
+    value.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
 /// The number that `bytes` begin with, as this machine writes it.
 #[must_use]
 pub fn number32(bytes: &[u8]) -> Option<u32> {

@@ -49,17 +49,11 @@ pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     number::<4>(bytes, at).map(u32::from_ne_bytes)
 }
 
-/// A name in a message: without the zero at its end.
-#[must_use]
-pub fn name(value: &[u8]) -> &[u8] {
-    value.split(|byte| *byte == 0).next().unwrap_or_default()
-}
-
 /// The number and the name of a link.
 #[must_use]
 pub fn link(body: &[u8]) -> Option<(u32, &[u8])> {
     let (_, value) = attributes(body, LINK_HEAD).find(|(kind, _)| *kind == LINK_NAME)?;
-    Some((u32_at(body, 4)?, name(value)))
+    Some((u32_at(body, 4)?, netlink::name(value)))
 }
 
 #[cfg(test)]
