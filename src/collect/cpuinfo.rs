@@ -1,4 +1,5 @@
 //! `node_cpu_info` and what goes with it, from `/proc/cpuinfo`. Off by default: the file is costly on machines with many CPUs.
+//! Source: the kernel's `arch/x86/kernel/cpu/proc.c`; other architectures have other keys, and most of these labels empty.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
 //! `node_dmmultipath_*` from `/sys/block/dm-*`: maps of device mapper whose UUID begins with `mpath-`, which is multipath-tools' mark, and the disks that they lie on.
+//! Source: the kernel's `Documentation/ABI/testing/sysfs-block-dm`.
 
 use super::families::Families;
 use super::{CollectError, Collector, Entry, Pass, Presence, entry, storage};

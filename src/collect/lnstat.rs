@@ -76,6 +76,8 @@ fn read(bytes: &[u8], file: &str, index: usize, columns: &mut BTreeMap<String, V
                 samples.push((index, cpu, number));
             } else if columns.len() < MOST_COLUMNS {
                 columns.insert((*name).to_owned(), vec![(index, cpu, number)]);
+            } else {
+                odd.tell(&format_args!("{file}: {name} is left out, for there are more than {MOST_COLUMNS} columns"));
             }
         }
     }

@@ -1,4 +1,5 @@
 //! `node_sockstat_*` from the host's `net/sockstat` and `net/sockstat6`.
+//! Source: the kernel's `net/ipv4/proc.c` and `net/ipv6/proc.c`.
 
 use super::names::{Found, Named, Names};
 use super::{CollectError, Collector, Entry, Oddities, Pass, Presence, entry};

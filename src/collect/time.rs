@@ -1,4 +1,5 @@
 //! `node_time_*`: the clock, the host's time zone, and the kernel's clock sources.
+//! Source: the kernel's `kernel/time/clocksource.c`; the time zone: [`super::zone`].
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -131,7 +131,7 @@ impl Zfs {
                         let row = io.row(LabelSet::of([("zpool", *pool)]));
                         for (name, number) in names.zip(numbers) {
                             match parse::unsigned(number) {
-                                Some(number) => io.put(row, name, number.into()),
+                                Some(number) => io.put(row, name, number.into(), odd),
                                 None => odd.line("io", number),
                             }
                         }
@@ -190,7 +190,7 @@ impl Zfs {
                 }
                 let row = rows.row(labels);
                 for (name, number) in found {
-                    rows.put(row, name, number);
+                    rows.put(row, name, number, odd);
                 }
             }
         }
@@ -240,11 +240,11 @@ impl Rows {
         self.rows.len() - 1
     }
 
-    /// A number of a row. The second of one name counts.
-    fn put(&mut self, row: usize, name: &[u8], value: Value) {
+    /// A number of a row. The second of one name counts. A column more than there may be is told.
+    fn put(&mut self, row: usize, name: &[u8], value: Value, odd: &mut Oddities) {
         let column = match self.columns.iter().position(|known| **known == *name) {
             Some(column) => column,
-            None if self.columns.len() >= Self::MOST_COLUMNS => return,
+            None if self.columns.len() >= Self::MOST_COLUMNS => return odd.line("one column too many", name),
             None => {
                 self.columns.push(name.into());
                 self.columns.len() - 1
