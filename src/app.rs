@@ -261,7 +261,7 @@ fn announce(config: &Config, surroundings: &Surroundings, scheme: &str, addresse
         let why = surroundings.engine_fault.as_deref().unwrap_or_default();
         tracing::warn!("no containers are shown for now: {why}");
     }
-    for flag in flags::not_yet().filter(|flag| config.settings.one(flag.name).is_some_and(|value| value != "false")) {
+    for flag in flags::WITHOUT_EFFECT.iter().filter(|flag| config.settings.one(flag.name).is_some_and(|value| value != "false")) {
         tracing::warn!("--{} is understood and does nothing: skep has no such part", flag.name);
     }
     for name in &surroundings.unknown_variables {

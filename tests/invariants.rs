@@ -58,7 +58,9 @@ fn offenders(folders: &[&str], words: &[&str], but: &[&str]) -> Vec<String> {
 
 #[test]
 fn only_host_opens_host_files() {
-    let opens = ["std::fs", "File::open", "fs::read", "rustix::fs::open"];
+    // Sockets to the kernel and to system services are as good as files of the host.
+    let opens =
+        ["std::fs", "File::open", "fs::read", "rustix::fs::open", "rustix::net", "std::net::T", "std::net::U", "std::os::unix::net"];
     assert_eq!(
         offenders(&["collect/", "cgroup/", "containers/", "exposition/", "model/", "swarm/node"], &opens, &[]),
         Vec::<String>::new()
@@ -69,8 +71,8 @@ fn only_host_opens_host_files() {
 fn host_paths_are_below_a_root() {
     let absolute =
         ["new(\"/", "join(\"/", "from(\"/", "open(\"/", "read(\"/", "read_to_string(\"/", "read_link(\"/", "read_dir(\"/", "proc(\"/"];
-    // host/list.rs asks for this process' own namespace, which is no host file.
-    let exempt = ["host/root.rs", "host/list.rs"];
+    // host/namespaces.rs asks for this process' own namespace, which is no host file.
+    let exempt = ["host/root.rs", "host/namespaces.rs"];
     assert_eq!(offenders(&["collect/", "cgroup/", "containers/", "host/"], &absolute, &exempt), Vec::<String>::new());
 }
 
@@ -105,7 +107,7 @@ fn assembly_and_records_know_no_clock() {
 fn unsafe_code_stands_in_one_file() {
     let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
     assert!(manifest.contains("unsafe_code = \"deny\""));
-    assert_eq!(offenders(&[], &["unsafe ", "allow(unsafe_code"], &["host/sys.rs"]), Vec::<String>::new());
+    assert_eq!(offenders(&[], &["unsafe ", "unsafe{", "allow(unsafe_code", "expect(unsafe_code"], &["host/sys.rs"]), Vec::<String>::new());
 }
 
 #[test]

@@ -4,24 +4,25 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::Oddities;
+use super::Pass;
 use super::families::Families;
 use super::interfaces::Interfaces;
-use crate::exposition::Writer;
-use crate::host::{Reader, parse, rtnetlink};
+use crate::host::{parse, rtnetlink};
 
 /// Writes the family. What cannot be read is told, for the addresses are but one part of the collector.
-pub(super) fn write(host: &mut Reader, out: &mut Writer, odd: &mut Oddities, interfaces: &Interfaces) {
+pub(super) fn write(pass: &mut Pass<'_>, interfaces: &Interfaces) {
+    let deadline = pass.deadline;
+    let (host, out, odd) = pass.split();
     let mut found: Vec<(String, IpAddr, u8)> = Vec::new();
     if host.in_host_network() {
         let mut names = BTreeMap::new();
-        let read = rtnetlink::dump(rtnetlink::LINKS, |body| {
+        let read = rtnetlink::dump(rtnetlink::LINKS, deadline, |body| {
             if let Some((number, name)) = rtnetlink::link(body) {
                 names.insert(number, parse::text(name).into_owned());
             }
         })
         .and_then(|()| {
-            rtnetlink::dump(rtnetlink::ADDRESSES, |body| {
+            rtnetlink::dump(rtnetlink::ADDRESSES, deadline, |body| {
                 if let Some((number, address, bits)) = of_message(body)
                     && let Some(name) = names.get(&number)
                 {

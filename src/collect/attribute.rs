@@ -1,12 +1,12 @@
-//! Attributes of sysfs as numbers and as text, for collectors that read many of them.
+//! Attributes of sysfs, and files of `/proc/sys` that are like them, as numbers and as text, for collectors that read many of them.
 
 use super::Oddities;
-use crate::host::{Reader, parse};
+use crate::host::{ReadError, Reader, parse};
 
-/// An attribute; `None` when the device does not have it or has no value now. Another failure is told.
-pub(super) fn bytes<'h>(host: &'h mut Reader, odd: &mut Oddities, file: &str) -> Option<&'h [u8]> {
-    match host.attribute(file) {
-        Ok(bytes) => Some(bytes),
+/// What was read; `None` when the device does not have it or has no value now ([`ReadError::is_no_value`]). Another failure is told.
+fn told<T>(read: Result<T, ReadError>, odd: &mut Oddities) -> Option<T> {
+    match read {
+        Ok(value) => Some(value),
         Err(error) => {
             if !error.is_no_value() {
                 odd.tell(&error);
@@ -14,6 +14,16 @@ pub(super) fn bytes<'h>(host: &'h mut Reader, odd: &mut Oddities, file: &str) ->
             None
         }
     }
+}
+
+/// An attribute without blanks and line feeds at both ends; `None` when the device does not have it or has no value now. Another failure is told.
+pub(super) fn bytes<'h>(host: &'h mut Reader, odd: &mut Oddities, file: &str) -> Option<&'h [u8]> {
+    told(host.attribute(file), odd)
+}
+
+/// As [`bytes`], the whole file as it is: for those of several lines.
+pub(super) fn file<'h>(host: &'h mut Reader, odd: &mut Oddities, file: &str) -> Option<&'h [u8]> {
+    told(host.sys(file), odd)
 }
 
 /// An attribute that `parse` understands. What it does not understand is told; an empty attribute has no value.
@@ -34,9 +44,7 @@ pub(super) fn text(host: &mut Reader, odd: &mut Oddities, file: &str) -> Option<
 /// A whole number, decimal or hexadecimal with `0x` before it.
 pub(super) fn unsigned(bytes: &[u8]) -> Option<u64> {
     match bytes.strip_prefix(b"0x") {
-        // Digits only: Rust would let a sign through.
-        Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok(),
-        Some(_) => None,
+        Some(digits) => parse::hexadecimal(digits),
         None => parse::unsigned(bytes),
     }
 }
@@ -46,14 +54,19 @@ pub(super) fn signed(bytes: &[u8]) -> Option<i64> {
     parse::signed(bytes).or_else(|| unsigned(bytes)?.try_into().ok())
 }
 
+/// A number that has a file of `<proc>` to itself (`sys/kernel/pid_max`); `None` when there is no such file. Another failure is told.
+pub(super) fn of_proc(host: &mut Reader, odd: &mut Oddities, file: &str) -> Option<u64> {
+    let bytes = host.proc(file).map_err(|error| odd.unless_absent(&error)).ok()?;
+    let number = parse::unsigned(parse::trimmed(bytes));
+    if number.is_none() {
+        odd.line(file, bytes);
+    }
+    number
+}
+
 /// The names in a directory of sysfs; none when it is not there.
 pub(super) fn names(host: &Reader, odd: &mut Oddities, directory: &str) -> Vec<String> {
-    host.sys_names(directory).unwrap_or_else(|error| {
-        if !error.is_no_value() {
-            odd.tell(&error);
-        }
-        Vec::new()
-    })
+    told(host.sys_names(directory), odd).unwrap_or_default()
 }
 
 #[cfg(test)]

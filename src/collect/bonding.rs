@@ -20,9 +20,7 @@ impl Collector for Bonding {
                 Ok(bytes) => parse::text(bytes).into_owned(),
                 Err(error) => {
                     // Gone since the list was read.
-                    if !error.is_absent() {
-                        odd.tell(&error);
-                    }
+                    odd.unless_absent(&error);
                     continue;
                 }
             };

@@ -16,15 +16,16 @@ impl Collector for BuddyInfo {
         let mut family = out.family("node_buddyinfo_blocks", Kind::Gauge, "Count of free blocks according to size.");
         let mut seen = Vec::new();
         for line in parse::lines(bytes) {
-            let Some((node, zone, sizes)) = zone(line).filter(|(node, zone, _)| !seen.contains(&(*node, *zone))) else {
+            let row =
+                zone(line).map(|(node, zone, sizes)| (LabelSet::of([("node", &*parse::text(node)), ("zone", &*parse::text(zone))]), sizes));
+            let Some((labels, sizes)) = row.filter(|(labels, _)| !seen.contains(labels)) else {
                 odd.line("buddyinfo", line);
                 continue;
             };
-            seen.push((node, zone));
-            let labels = LabelSet::of([("node", &*parse::text(node)), ("zone", &*parse::text(zone))]);
             for (size, blocks) in sizes.into_iter().enumerate() {
                 family.sample_of(&labels, &[("size", itoa::Buffer::new().format(size))], blocks);
             }
+            seen.push(labels);
         }
         Ok(Presence::Present)
     }

@@ -5,7 +5,7 @@
 //! (node_exporter issue 2264), so it is used only where the other file is of that namespace, too. The limit is one number for all namespaces
 //! (`nf_conntrack_max` in `net/netfilter/nf_conntrack_core.c`) and may be read in any.
 
-use super::{CollectError, Collector, Entry, Pass, Presence, entry};
+use super::{CollectError, Collector, Entry, Pass, Presence, attribute, entry};
 use crate::host::{NetSource, parse};
 use crate::model::Kind;
 use crate::present;
@@ -39,25 +39,10 @@ impl Collector for Conntrack {
         let (host, out, odd) = pass.split();
         let (source, bytes) = present!(host.net("stat/nf_conntrack"));
         let (mut entries, sums) = sums(bytes, |line| odd.line("net/stat/nf_conntrack", line));
-        let mut number = |file: &str| match host.proc(file) {
-            Ok(bytes) => {
-                let number = parse::unsigned(parse::trimmed(bytes));
-                if number.is_none() {
-                    odd.line(file, bytes);
-                }
-                number
-            }
-            Err(error) => {
-                if !error.is_absent() {
-                    odd.tell(&error);
-                }
-                None
-            }
-        };
         if source == NetSource::Own {
-            entries = number("sys/net/netfilter/nf_conntrack_count").or(entries);
+            entries = attribute::of_proc(host, odd, "sys/net/netfilter/nf_conntrack_count").or(entries);
         }
-        let limit = number("sys/net/netfilter/nf_conntrack_max");
+        let limit = attribute::of_proc(host, odd, "sys/net/netfilter/nf_conntrack_max");
         if let Some(entries) = entries {
             out.gauge("node_nf_conntrack_entries", "Number of currently allocated flow entries for connection tracking.", entries);
         }

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::cpuinfo::CpuInfo;
-use super::known::Known;
+use super::rescan::Rescan;
 use super::{CollectError, Collector, Entry, Oddities, Pass, Presence, attribute, cpu, entry};
 use crate::config::Settings;
 use crate::host::{Reader, parse};
@@ -14,7 +14,7 @@ pub(super) const ENTRY: Entry = entry!("cpufreq", on, &[], build);
 
 fn build(settings: &Settings) -> Result<Box<dyn Collector>, String> {
     let with_cpuinfo = super::runs(&cpu::ENTRY, settings) && CpuInfo::of(settings)?.is_some();
-    Ok(Box::new(CpuFreq { with_cpuinfo, in_cpuinfo: None, known: Known::default(), cpus: Vec::new() }))
+    Ok(Box::new(CpuFreq { with_cpuinfo, in_cpuinfo: None, rescan: Rescan::default(), cpus: Vec::new() }))
 }
 
 const DIRECTORY: &str = "devices/system/cpu";
@@ -38,7 +38,7 @@ struct CpuFreq {
     with_cpuinfo: bool,
     /// Whether there are frequencies in it, once that is known.
     in_cpuinfo: Option<bool>,
-    known: Known,
+    rescan: Rescan,
     cpus: Vec<Cpu>,
 }
 
@@ -63,7 +63,7 @@ impl Collector for CpuFreq {
         // A CPU that comes or goes is a reason to look around.
         let devices = names.len();
         names.push(parse::text(&offline).into_owned());
-        if self.known.is_stale(names.clone()) {
+        if self.rescan.is_due(names.clone()) {
             names.truncate(devices);
             self.look(&names, &offline, host, odd);
         }

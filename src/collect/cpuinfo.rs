@@ -1,4 +1,5 @@
 //! `node_cpu_info` and what goes with it, from `/proc/cpuinfo`. Off by default: the file is costly on machines with many CPUs.
+//! Source: the kernel's `arch/x86/kernel/cpu/proc.c`; other architectures have other keys, and most of these labels empty.
 
 use std::collections::BTreeSet;
 
@@ -43,9 +44,7 @@ impl CpuInfo {
         let bytes = match host.proc("cpuinfo") {
             Ok(bytes) => bytes,
             Err(error) => {
-                if !error.is_absent() {
-                    odd.tell(&error);
-                }
+                odd.unless_absent(&error);
                 return;
             }
         };
@@ -109,9 +108,8 @@ impl<'a> Block<'a> {
 fn cpus(bytes: &[u8]) -> Vec<Block<'_>> {
     let mut cpus: Vec<Block<'_>> = Vec::new();
     for line in parse::lines(bytes) {
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
-        let Some((key, value)) = line.split_at_checked(colon) else { continue };
-        let (key, value) = (parse::trimmed(key), parse::trimmed(value.strip_prefix(b":").unwrap_or(value)));
+        let Some((key, value)) = parse::split(line, b':') else { continue };
+        let (key, value) = (parse::trimmed(key), parse::trimmed(value));
         if key == b"processor" {
             cpus.push(Block(Vec::with_capacity(32)));
         }

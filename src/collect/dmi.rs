@@ -3,6 +3,7 @@
 
 use super::{CollectError, Collector, Entry, Pass, Presence, attribute, entry};
 use crate::model::{Kind, LabelSet};
+use crate::present;
 
 pub(super) const ENTRY: Entry = entry!("dmi", on, &[], |_| Ok(Box::new(Dmi { labels: None })));
 
@@ -43,7 +44,7 @@ impl Collector for Dmi {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
         let (host, out, odd) = pass.split();
         if self.labels.is_none() {
-            let files = crate::present!(host.sys_names("class/dmi/id"));
+            let files = present!(host.sys_names("class/dmi/id"));
             let mut labels = LabelSet::new();
             for label in LABELS {
                 let file = if label == "system_vendor" { "sys_vendor" } else { label };

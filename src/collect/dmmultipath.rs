@@ -1,4 +1,5 @@
 //! `node_dmmultipath_*` from `/sys/block/dm-*`: maps of device mapper whose UUID begins with `mpath-`, which is multipath-tools' mark, and the disks that they lie on.
+//! Source: the kernel's `Documentation/ABI/testing/sysfs-block-dm`.
 
 use super::families::Families;
 use super::{CollectError, Collector, Entry, Pass, Presence, entry, storage};
@@ -76,7 +77,6 @@ impl Collector for DmMultipath {
                 failed,
             );
         }
-        families.write(out);
-        Ok(if families.is_empty() { Presence::Absent } else { Presence::Present })
+        Ok(families.write(out))
     }
 }

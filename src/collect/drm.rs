@@ -4,6 +4,7 @@
 use super::families::Families;
 use super::{CollectError, Collector, Entry, Pass, Presence, attribute, entry};
 use crate::host::parse;
+use crate::present;
 
 pub(super) const ENTRY: Entry = entry!("drm", off, &[], |_| Ok(Box::new(Drm)));
 
@@ -25,7 +26,7 @@ struct Drm;
 impl Collector for Drm {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
         let (host, out, odd) = pass.split();
-        let names = crate::present!(host.sys_numbered(CLASS, "card"));
+        let names = present!(host.sys_numbered(CLASS, "card"));
         let mut families = Families::default();
         // The others are the cards' connectors: card0-DP-1.
         for card in names.iter().filter(|name| name.strip_prefix("card").is_some_and(|number| parse::unsigned(number.as_bytes()).is_some()))
@@ -52,7 +53,6 @@ impl Collector for Drm {
                 }
             }
         }
-        families.write(out);
-        Ok(if families.is_empty() { Presence::Absent } else { Presence::Present })
+        Ok(families.write(out))
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::config::{Flag, Settings};
+use crate::config::{Flag, Settings, units};
 
-/// The duration that a flag gives, or `default` where it is not given: whole numbers with `ms`, `s` or `m`.
+/// The duration that a flag gives, or `default` where it is not given, as [`units::duration`] reads it.
 ///
 /// # Errors
 /// When it is no duration, or is zero.
@@ -14,15 +14,7 @@ pub(super) fn duration(settings: &Settings, flag: &Flag, default: Duration) -> R
 }
 
 fn parsed(given: &str) -> Option<Duration> {
-    let unit = given.find(|character: char| !character.is_ascii_digit())?;
-    let (number, unit) = given.split_at_checked(unit)?;
-    let number: u64 = number.parse().ok().filter(|number| *number > 0)?;
-    match unit {
-        "ms" => Some(Duration::from_millis(number)),
-        "s" => Some(Duration::from_secs(number)),
-        "m" => Some(Duration::from_secs(number.checked_mul(60)?)),
-        _ => None,
-    }
+    units::duration(given).ok().filter(|duration| !duration.is_zero())
 }
 
 #[cfg(test)]
@@ -34,7 +26,7 @@ mod tests {
         assert_eq!(parsed("500ms"), Some(Duration::from_millis(500)));
         assert_eq!(parsed("5s"), Some(Duration::from_secs(5)));
         assert_eq!(parsed("2m"), Some(Duration::from_secs(120)));
-        for odd in ["", "5", "s", "0s", "-1s", "1.5s", "5 s", "99999999999999999999s"] {
+        for odd in ["", "s", "0s", "-1s", "1.5s", "5 s", "99999999999999999999s"] {
             assert_eq!(parsed(odd), None, "{odd}");
         }
     }

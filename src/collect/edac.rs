@@ -4,6 +4,7 @@
 use super::families::Families;
 use super::{CollectError, Collector, Entry, Oddities, Pass, Presence, attribute, entry};
 use crate::host::{Reader, parse};
+use crate::present;
 
 pub(super) const ENTRY: Entry = entry!("edac", on, &[], |_| Ok(Box::new(Edac)));
 
@@ -34,7 +35,7 @@ const ERRORS: [(&str, [(&str, &str); 3]); 2] = [
 impl Collector for Edac {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
         let (host, out, odd) = pass.split();
-        let controllers = crate::present!(host.sys_numbered(DIRECTORY, "mc"));
+        let controllers = present!(host.sys_numbered(DIRECTORY, "mc"));
         if controllers.is_empty() {
             return Ok(Presence::Absent);
         }

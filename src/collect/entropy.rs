@@ -1,7 +1,7 @@
 //! `node_entropy_*` from `/proc/sys/kernel/random`: how many bits the kernel's random number generator holds, and how many it can.
 //! Source: the kernel's `Documentation/admin-guide/sysctl/kernel.rst`. Since 5.18 both are always 256.
 
-use super::{CollectError, Collector, Entry, Pass, Presence, entry};
+use super::{CollectError, Collector, Entry, Pass, Presence, attribute, entry};
 use crate::host::parse;
 use crate::present;
 
@@ -24,16 +24,7 @@ impl Collector for Entropy {
             None => odd.line(AVAILABLE, bytes),
         }
         if self.pool.is_none() {
-            match host.proc(POOL) {
-                Ok(bytes) => {
-                    self.pool = parse::unsigned(parse::trimmed(bytes));
-                    if self.pool.is_none() {
-                        odd.line(POOL, bytes);
-                    }
-                }
-                Err(error) if error.is_absent() => {}
-                Err(error) => odd.tell(&error),
-            }
+            self.pool = attribute::of_proc(host, odd, POOL);
         }
         if let Some(bits) = self.pool {
             out.gauge("node_entropy_pool_size_bits", "Bits of entropy pool.", bits);

@@ -6,16 +6,16 @@ use std::os::fd::AsFd;
 
 use regex::Regex;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use super::families::Families;
 use super::filter::{self, Filter};
+use super::interfaces::Interfaces;
 use super::sockets::host_network_only;
-use super::{CollectError, Collector, Entry, Pass, Presence, entry};
+use super::{CollectError, Collector, Entry, Pass, Presence, entry, names};
 use crate::config::{Flag, FlagKind, Settings};
-use crate::host::netlink::{number32, number64};
+use crate::host::netlink::{name, number32, number64};
 use crate::host::parse;
-use crate::host::sys::{Ethtool as Ask, ethtool};
+use crate::host::sys::{Ethtool as Ask, ethtool, ethtool_socket};
 use crate::model::Kind;
 use crate::present;
 
@@ -45,14 +45,13 @@ fn build(settings: &Settings) -> Result<Box<dyn Collector>, String> {
 }
 
 struct Ethtool {
-    filter: Filter,
+    interfaces: Interfaces,
     metrics: Option<regex::bytes::Regex>,
     names: Names,
 }
 
 /// Makes names of metrics out of drivers' names.
 struct Names {
-    odd: Regex,
     received: Regex,
     transmitted: Regex,
 }
@@ -200,14 +199,15 @@ impl Collector for Ethtool {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
         let devices = present!(pass.host.sys_names("class/net"));
         host_network_only(pass.host, "the drivers of network devices")?;
-        let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
-            .map_err(|error| CollectError::Other(format!("a socket to ask drivers with: {}", io::Error::from(error))))?;
+        let socket = ethtool_socket().map_err(|error| CollectError::Other(format!("a socket to ask drivers with: {error}")))?;
         let mut families = Families::default();
-        for device in devices.iter().filter(|device| self.filter.keeps(device.as_bytes())) {
+        for device in devices.iter().filter(|device| self.interfaces.keeps(device.as_bytes())) {
+            if self.interfaces.is_containers(pass.host, device.as_bytes()) {
+                continue;
+            }
             self.device(device, &mut |what| ethtool(socket.as_fd(), device, what), &mut families, pass);
         }
-        families.write(pass.out);
-        Ok(if families.is_empty() { Presence::Absent } else { Presence::Present })
+        Ok(families.write(pass.out))
     }
 }
 
@@ -215,9 +215,9 @@ impl Ethtool {
     fn of(settings: &Settings) -> Result<Self, String> {
         let fixed = |pattern: &str| Regex::new(pattern).map_err(|error| error.to_string());
         Ok(Self {
-            filter: Filter::of(settings, &INCLUDE, &EXCLUDE)?,
+            interfaces: Interfaces::of(settings, Filter::of(settings, &INCLUDE, &EXCLUDE)?)?,
             metrics: filter::pattern(settings, &METRICS)?,
-            names: Names { odd: fixed("_*[^0-9A-Za-z_]+_*")?, received: fixed("(^|_)rx(_|$)")?, transmitted: fixed("(^|_)tx(_|$)")? },
+            names: Names { received: fixed("(^|_)rx(_|$)")?, transmitted: fixed("(^|_)tx(_|$)")? },
         })
     }
 
@@ -249,7 +249,7 @@ impl Ethtool {
         // Two names may become one. Nobody knows then which is meant, and both are left out.
         let mut named: BTreeMap<String, Option<(String, u64)>> = BTreeMap::new();
         for (raw, value) in statistics {
-            let key = self.names.odd.replace_all(raw, "_").into_owned();
+            let key = names::part(raw);
             if self.metrics.as_ref().is_some_and(|pattern| !pattern.is_match(key.as_bytes())) {
                 continue;
             }
@@ -353,7 +353,7 @@ fn write_driver(device: &str, answer: &[u8], families: &mut Families) {
 }
 
 fn ended(bytes: &[u8]) -> String {
-    parse::text(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
+    parse::text(name(bytes)).into_owned()
 }
 
 /// `struct ethtool_gstrings` and `struct ethtool_stats`: as many as both have. Where a driver gives two of one name, the later counts.

@@ -1,9 +1,8 @@
 //! Families that are met out of order: for collectors whose outer loop is over devices, or whose names are known only when the host was read.
 
-#![allow(dead_code)]
-
 use std::collections::BTreeMap;
 
+use super::Presence;
 use crate::exposition::Writer;
 use crate::model::{Kind, LabelSet, Value};
 
@@ -52,14 +51,15 @@ impl Families {
         self.by_name.is_empty()
     }
 
-    /// Writes all families, in the order of their names.
-    pub(super) fn write(&self, out: &mut Writer) {
+    /// Writes all families, in the order of their names. [`Presence::Absent`] when there is none, for a collector that has nothing else to go by.
+    pub(super) fn write(&self, out: &mut Writer) -> Presence {
         for (name, gathered) in &self.by_name {
             let mut family = out.family(name, gathered.kind, &gathered.help);
             for (labels, value) in &gathered.samples {
                 family.sample_of(labels, &[], *value);
             }
         }
+        if self.is_empty() { Presence::Absent } else { Presence::Present }
     }
 }
 
@@ -77,7 +77,7 @@ mod tests {
         assert!(families.gauge("b", "B.", &[("device", "1")], 3u64));
         assert!(!families.gauge("b", "B.", &[("device", "1")], 4u64));
         let mut out = Writer::new(Arc::default());
-        families.write(&mut out);
+        assert_eq!(families.write(&mut out), Presence::Present);
         assert_eq!(
             std::str::from_utf8(out.text()).unwrap(),
             "# HELP a A.\n# TYPE a counter\na{device=\"0\"} 2\n# HELP b B.\n# TYPE b gauge\nb{device=\"0\"} 1\nb{device=\"1\"} 3\n"

@@ -3,6 +3,7 @@
 
 use super::families::Families;
 use super::{CollectError, Collector, Entry, Pass, Presence, attribute, entry};
+use crate::present;
 
 pub(super) const ENTRY: Entry = entry!("fibrechannel", on, &[], |_| Ok(Box::new(FibreChannel)));
 
@@ -46,7 +47,7 @@ struct FibreChannel;
 impl Collector for FibreChannel {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
         let (host, out, odd) = pass.split();
-        let names = crate::present!(host.sys_names(CLASS));
+        let names = present!(host.sys_names(CLASS));
         if names.is_empty() {
             return Ok(Presence::Absent);
         }

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::filter::Filter;
-use super::known::Known;
+use super::rescan::Rescan;
 use super::{CollectError, Collector, Entry, Oddities, Pass, Presence, attribute, entry};
 use crate::config::{Flag, FlagKind, Settings};
 use crate::host::{Reader, parse};
 use crate::model::{Kind, LabelSet, Value};
+use crate::present;
 
 const CHIP_INCLUDE: Flag = Flag::new(
     "collector.hwmon.chip-include",
@@ -42,7 +43,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Collector>, String> {
     Ok(Box::new(Hwmon {
         chips: Filter::of(settings, &CHIP_INCLUDE, &CHIP_EXCLUDE)?,
         sensors: Filter::of(settings, &SENSOR_INCLUDE, &SENSOR_EXCLUDE)?,
-        known: Known::default(),
+        rescan: Rescan::default(),
         families: BTreeMap::new(),
     }))
 }
@@ -53,7 +54,7 @@ const CLASS: &str = "class/hwmon";
 struct Hwmon {
     chips: Filter,
     sensors: Filter,
-    known: Known,
+    rescan: Rescan,
     families: BTreeMap<String, Family>,
 }
 
@@ -109,13 +110,13 @@ impl Collector for Hwmon {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
         let deadline = pass.deadline;
         let (host, out, odd) = pass.split();
-        let names = crate::present!(host.sys_names(CLASS));
+        let names = present!(host.sys_names(CLASS));
         // The numbers are given out anew when drivers are loaded in another order, so where a name leads to belongs to it.
         let places = names.iter().map(|name| {
             let link = host.sys_link(&format!("{CLASS}/{name}")).unwrap_or_default();
             format!("{name} {}", link.display())
         });
-        if self.known.is_stale(places.collect()) {
+        if self.rescan.is_due(places.collect()) {
             self.look(&names, host, odd);
         }
         if self.families.is_empty() {
@@ -148,7 +149,7 @@ impl Collector for Hwmon {
                             *source = Source::Text;
                         }
                     },
-                    Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => self.known.forget(),
+                    Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => self.rescan.at_once(),
                     Err(error) if error.is_no_value() => {}
                     Err(error) => odd.tell(&error),
                 }

@@ -6,6 +6,7 @@ use super::filter::Filter;
 use super::{CollectError, Collector, Entry, Oddities, Pass, Presence, attribute, entry};
 use crate::config::{Flag, FlagKind, Settings};
 use crate::host::{Reader, parse};
+use crate::present;
 
 const INCLUDE: Flag = Flag::new(
     "collector.infiniband.device-include",
@@ -313,7 +314,7 @@ struct Infiniband {
 impl Collector for Infiniband {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
         let (host, out, odd) = pass.split();
-        let mut devices = crate::present!(host.sys_names(CLASS));
+        let mut devices = present!(host.sys_names(CLASS));
         devices.retain(|device| self.filter.keeps(device.as_bytes()));
         if devices.is_empty() {
             return Ok(Presence::Absent);
@@ -372,8 +373,7 @@ fn read_port(device: &str, port: &str, host: &mut Reader, odd: &mut Oddities, fa
 
 /// `4: ACTIVE`.
 fn state(bytes: &[u8]) -> Option<u64> {
-    let colon = memchr::memchr(b':', bytes)?;
-    parse::unsigned(parse::trimmed(bytes.get(..colon)?))
+    parse::unsigned(parse::trimmed(parse::split(bytes, b':')?.0))
 }
 
 /// `40 Gb/sec (4X QDR)` in bytes a second; `2.5 Gb/sec (1X SDR)`.

@@ -53,7 +53,7 @@ impl Collector for Interrupts {
         let mut seen = HashSet::new();
         for line in lines {
             let interrupt = match interrupt(line, cpus.len()) {
-                Some(Found::Interrupt(interrupt)) if seen.insert(interrupt.name) => interrupt,
+                Some(Found::Interrupt(interrupt)) if seen.insert(parse::text(interrupt.name)) => interrupt,
                 Some(Found::Sum) => continue,
                 _ => {
                     odd.line("interrupts", line);
@@ -92,9 +92,9 @@ struct Interrupt<'a> {
 /// `24: 1 0 IO-APIC 5-edge ACPI:Ged`, or `NMI: 0 0 Non-maskable interrupts`: a number is followed by its controller, and that by the devices. On aarch64
 /// no blank need stand behind the colon.
 fn interrupt(line: &[u8], cpus: usize) -> Option<Found<'_>> {
-    let (name, rest) = line.split_at_checked(memchr::memchr(b':', line)?)?;
+    let (name, rest) = parse::split(line, b':')?;
     let name = parse::trimmed(name);
-    let mut fields = parse::fields(rest.strip_prefix(b":")?);
+    let mut fields = parse::fields(rest);
     let mut counts = Vec::with_capacity(cpus);
     for field in fields.by_ref().take(cpus) {
         counts.push(parse::unsigned(field)?);

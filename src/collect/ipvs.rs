@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::lnstat::hexadecimal;
 use super::{CollectError, Collector, Entry, Oddities, Pass, Presence, entry};
 use crate::config::{Flag, FlagKind, Settings};
 use crate::host::parse;
@@ -103,7 +102,7 @@ impl Collector for Ipvs {
 
 /// The third line of `ip_vs_stats`, behind two of headings: hexadecimal sums since the module was loaded.
 fn totals(bytes: &[u8]) -> Option<[u64; TOTALS.len()]> {
-    let mut numbers = parse::fields(bytes.split(|byte| *byte == b'\n').nth(2)?).map(hexadecimal);
+    let mut numbers = parse::fields(bytes.split(|byte| *byte == b'\n').nth(2)?).map(parse::hexadecimal);
     let mut totals = [0; TOTALS.len()];
     for slot in &mut totals {
         *slot = numbers.next()??;
@@ -192,10 +191,10 @@ fn backend(line: &[u8]) -> Option<(IpAddr, u16, Numbers)> {
 /// `C0A85216:0CEA` or `[2001:0db8:0000:0000:0000:0000:0000:0001]:0CEA`.
 fn endpoint(field: &[u8]) -> Option<(IpAddr, u16)> {
     let (address, port) = field.split_at_checked(field.len().checked_sub(5)?)?;
-    let port = u16::try_from(hexadecimal(port.strip_prefix(b":")?)?).ok()?;
+    let port = u16::try_from(parse::hexadecimal(port.strip_prefix(b":")?)?).ok()?;
     let address = match address.strip_prefix(b"[") {
         Some(rest) => std::str::from_utf8(rest.strip_suffix(b"]")?).ok()?.parse::<Ipv6Addr>().ok()?.to_canonical(),
-        None if address.len() == 8 => Ipv4Addr::from_bits(u32::try_from(hexadecimal(address)?).ok()?).into(),
+        None if address.len() == 8 => Ipv4Addr::from_bits(u32::try_from(parse::hexadecimal(address)?).ok()?).into(),
         None => return None,
     };
     Some((address, port))

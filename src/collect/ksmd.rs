@@ -63,10 +63,6 @@ impl Collector for Ksmd {
                 None => odd.line(file, bytes),
             }
         }
-        match failure {
-            Some(error) if !found => Err(error.into()),
-            _ if found => Ok(Presence::Present),
-            _ => Ok(Presence::Absent),
-        }
+        Presence::of_files(found, failure)
     }
 }

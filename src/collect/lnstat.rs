@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use super::names::is_part;
 use super::{CollectError, Collector, Entry, Oddities, Pass, Presence, entry};
 use crate::host::{ReadError, parse};
 use crate::model::Kind;
+use crate::present;
 
 pub(super) const ENTRY: Entry = entry!("lnstat", off, &[], |_| Ok(Box::new(LnStat)));
 
@@ -24,7 +26,7 @@ impl Collector for LnStat {
             Err(_) => host.proc_names("net/stat"),
             names => names,
         };
-        let files = crate::present!(names);
+        let files = present!(names);
         let mut columns: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
         let mut failure: Option<ReadError> = None;
         for (index, file) in files.iter().enumerate() {
@@ -46,11 +48,7 @@ impl Collector for LnStat {
                 }
             }
         }
-        match failure {
-            Some(error) if columns.is_empty() => Err(error.into()),
-            _ if columns.is_empty() => Ok(Presence::Absent),
-            _ => Ok(Presence::Present),
-        }
+        Presence::of_files(!columns.is_empty(), failure)
     }
 }
 
@@ -60,15 +58,14 @@ fn read(bytes: &[u8], file: &str, index: usize, columns: &mut BTreeMap<String, V
     let Some(head) = lines.next() else { return };
     let mut names: Vec<Option<&str>> = Vec::new();
     for name in parse::fields(head) {
-        let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-        let name = std::str::from_utf8(name).ok().filter(|name| name.as_bytes().iter().all(is_name) && !names.contains(&Some(name)));
+        let name = std::str::from_utf8(name).ok().filter(|name| is_part(name.as_bytes()) && !names.contains(&Some(name)));
         if name.is_none() {
             odd.line(file, head);
         }
         names.push(name);
     }
     for (cpu, line) in lines.enumerate() {
-        let numbers: Option<Vec<u64>> = parse::fields(line).map(hexadecimal).collect();
+        let numbers: Option<Vec<u64>> = parse::fields(line).map(parse::hexadecimal).collect();
         let Some(numbers) = numbers.filter(|numbers| numbers.len() == names.len()) else {
             odd.line(file, line);
             continue;
@@ -79,17 +76,11 @@ fn read(bytes: &[u8], file: &str, index: usize, columns: &mut BTreeMap<String, V
                 samples.push((index, cpu, number));
             } else if columns.len() < MOST_COLUMNS {
                 columns.insert((*name).to_owned(), vec![(index, cpu, number)]);
+            } else {
+                odd.tell(&format_args!("{file}: {name} is left out, for there are more than {MOST_COLUMNS} columns"));
             }
         }
     }
-}
-
-/// A hexadecimal number of digits only.
-pub(super) fn hexadecimal(field: &[u8]) -> Option<u64> {
-    if !field.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    u64::from_str_radix(std::str::from_utf8(field).ok()?, 16).ok()
 }
 
 #[cfg(test)]
@@ -106,14 +97,6 @@ mod tests {
             [("entries".to_owned(), vec![(7, 0, 10), (7, 3, 1)]), ("hits".to_owned(), vec![(7, 0, 1), (7, 3, 255)])]
         );
         assert_eq!(odd.count, 4);
-    }
-
-    #[test]
-    fn hexadecimal_numbers() {
-        assert_eq!(hexadecimal(b"ffffffffffffffff"), Some(u64::MAX));
-        for odd in [&b""[..], b"10000000000000000", b"+1", b"0x1"] {
-            assert_eq!(hexadecimal(odd), None);
-        }
     }
 
     proptest! {

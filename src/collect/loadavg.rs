@@ -1,4 +1,4 @@
-//! `node_load1`, `node_load5`, `node_load15` from `/proc/loadavg`.
+//! `node_load1`, `node_load5`, `node_load15` from `/proc/loadavg`. Source: proc_loadavg(5).
 
 use super::{CollectError, Collector, Entry, Pass, Presence, entry};
 use crate::host::parse;

@@ -27,16 +27,11 @@ impl Collector for Mdadm {
                 odd.tell(&format_args!("mdstat: {:?} is there twice", array.name));
             }
         }
-        let names = host.sys_numbered("block", "md").unwrap_or_else(|error| {
-            odd.tell(&error);
-            Vec::new()
-        });
-        // Arrays with a name of their own (`md_home`, `CREATE names=yes` in mdadm.conf) and those of old kernels' partitions (`md_d0`).
-        for device in &names {
+        // Not by their numbers: there are arrays with a name of their own (`md_home`, `CREATE names=yes` in mdadm.conf), and those of old kernels' partitions (`md_d0`).
+        for device in storage::names(host, odd, "block").iter().filter(|name| name.starts_with("md")) {
             of_sysfs(host, odd, &mut families, device);
         }
-        families.write(out);
-        Ok(if families.is_empty() { Presence::Absent } else { Presence::Present })
+        Ok(families.write(out))
     }
 }
 
@@ -153,9 +148,9 @@ fn pair(line: &[u8], open: u8, close: u8) -> Option<(u64, u64)> {
     memchr::memchr_iter(open, line).find_map(|at| {
         let rest = line.get(at + 1..)?;
         let rest = rest.get(..LONGEST).unwrap_or(rest);
-        let (within, _) = rest.split_at_checked(memchr::memchr(close, rest)?)?;
-        let (first, second) = within.split_at_checked(memchr::memchr(b'/', within)?)?;
-        Some((parse::unsigned(first)?, parse::unsigned(second.strip_prefix(b"/")?)?))
+        let (within, _) = parse::split(rest, close)?;
+        let (first, second) = parse::split(within, b'/')?;
+        Some((parse::unsigned(first)?, parse::unsigned(second)?))
     })
 }
 

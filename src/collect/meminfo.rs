@@ -1,4 +1,5 @@
 //! `node_memory_*` from `/proc/meminfo`: every field the kernel tells, also those that node_exporter 1.9 and later leave out.
+//! Source: the kernel's `Documentation/filesystems/proc.rst` and `fs/proc/meminfo.c`.
 
 use super::names::{Found, Named, Names};
 use super::{CollectError, Collector, Entry, Pass, Presence, entry};

@@ -2,6 +2,7 @@
 //! Source: the kernel's `Documentation/admin-guide/numastat.rst` and `drivers/base/node.c`. A kernel without `CONFIG_NUMA` has no nodes.
 
 use super::families::Families;
+use super::names::is_part;
 use super::{CollectError, Collector, Entry, Pass, Presence, entry};
 use crate::host::parse;
 use crate::model::Kind;
@@ -60,7 +61,7 @@ fn memory(line: &[u8]) -> Option<(String, u64)> {
         Some(b"kB") => value.checked_mul(1024)?,
         Some(_) => return None,
     };
-    (is_name(&field) && fields.next().is_none()).then_some((field, value))
+    (is_part(field.as_bytes()) && fields.next().is_none()).then_some((field, value))
 }
 
 /// `numa_hit 12`: the name of a counter, and its number.
@@ -68,12 +69,7 @@ fn allocations(line: &[u8]) -> Option<(String, u64)> {
     let mut fields = parse::fields(line);
     let field = format!("{}_total", std::str::from_utf8(fields.next()?).ok()?);
     let value = parse::unsigned(fields.next()?)?;
-    (is_name(&field) && fields.next().is_none()).then_some((field, value))
-}
-
-/// Whether a word can stand in the name of a metric.
-fn is_name(word: &str) -> bool {
-    !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    (is_part(field.as_bytes()) && fields.next().is_none()).then_some((field, value))
 }
 
 #[cfg(test)]

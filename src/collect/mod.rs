@@ -2,6 +2,14 @@
 //!
 //! A collector is synchronous, reads the host when it is asked, and knows nothing of Docker or HTTP. To add one: a file here, a line in [`ENTRIES`], a golden
 //! test with a recording of a real machine.
+//!
+//! Beside the collectors lies what several of them need. Before it is written again:
+//!
+//! - Flags: `filter` (include and exclude), `interfaces` (which network interfaces, for all collectors), `duration`.
+//! - Reading: `attribute` (files that hold one value), `storage` (sizes and names of storage devices), `percpu` (tables with a column for each CPU), `rpcstats`
+//!   (NFS), `addresses` (of interfaces), `zone` (the time zone), `pciids`, `sockets` (who asks over sockets), `statpool` (statvfs that may hang),
+//!   `rescan` (when to look for devices again). Files are opened, and their fields taken apart, in [`host`](crate::host).
+//! - Writing: `families` (gathered in any order), `names` (names that come out of the host).
 
 use std::fmt;
 use std::time::Instant;
@@ -40,7 +48,6 @@ mod interfaces;
 mod interrupts;
 mod ipvs;
 mod kernel_hung;
-mod known;
 mod ksmd;
 mod lnstat;
 mod loadavg;
@@ -67,6 +74,7 @@ mod pressure;
 mod processes;
 mod qdisc;
 mod rapl;
+mod rescan;
 mod rpcstats;
 mod schedstat;
 mod selinux;
@@ -121,6 +129,18 @@ pub enum Presence {
     Absent,
 }
 
+impl Presence {
+    /// What a collector of several files comes to, of which a machine may have any: it has nothing to say when none was `found`, because it failed if there is
+    /// a `failure`. Beside files that were found a failure is an oddity only, which was told when it was met.
+    fn of_files(found: bool, failure: Option<ReadError>) -> Result<Self, CollectError> {
+        match failure {
+            _ if found => Ok(Self::Present),
+            Some(error) => Err(error.into()),
+            None => Ok(Self::Absent),
+        }
+    }
+}
+
 /// Why a collector has nothing to say.
 #[derive(Debug, thiserror::Error)]
 pub enum CollectError {
@@ -145,6 +165,13 @@ impl Oddities {
         self.count += 1;
         if self.count == 1 {
             self.example = what.to_string();
+        }
+    }
+
+    /// Tells of a file that could not be read, where one that is not there is nothing to tell of.
+    fn unless_absent(&mut self, error: &ReadError) {
+        if !error.is_absent() {
+            self.tell(error);
         }
     }
 
@@ -405,8 +432,10 @@ mod tests {
     #[test]
     fn entries_are_in_order_and_every_flag_has_one_name() {
         assert!(ENTRIES.is_sorted_by(|a, b| a.name < b.name));
+        // A scrape's selection has 128 bits, some of which are for containers and skep itself.
+        assert!(ENTRIES.len() <= 120);
         let mut known = std::collections::BTreeSet::new();
-        for flag in flags() {
+        for flag in crate::config::flags::all() {
             assert!(known.insert(flag.name), "{}", flag.name);
             for alias in flag.aliases {
                 assert!(known.insert(alias), "{alias}");

@@ -1,9 +1,48 @@
-//! Families whose names come out of a kernel file (`/proc/meminfo`, `netstat`, `vmstat`): made once for each key, not once for each scrape.
+//! Families whose names come out of the host (`/proc/meminfo`, `netstat`, `vmstat`): what may stand in such a name, and names that are made once for each key
+//! and not once for each scrape.
 
 use std::collections::HashMap;
 
 /// More keys than any kernel has; at this bound the memory begins anew.
 const MOST_KEYS: usize = 4096;
+
+/// Whether `word` can stand in the name of a metric, behind its beginning.
+pub(super) fn is_part(word: &[u8]) -> bool {
+    !word.is_empty() && word.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+}
+
+/// `name` as a part of a metric's name, as node_exporter makes it (`SanitizeMetricName`): whatever cannot stand there becomes one underscore, together with
+/// the underscores around it.
+pub(super) fn part(name: &str) -> String {
+    #[derive(PartialEq)]
+    enum Last {
+        Fits,
+        Odd,
+        /// An underscore that went with what is odd before it.
+        Gone,
+    }
+    let mut part = String::with_capacity(name.len());
+    let mut last = Last::Fits;
+    for letter in name.chars() {
+        last = match letter {
+            '_' if last != Last::Fits => Last::Gone,
+            '_' | '0'..='9' | 'a'..='z' | 'A'..='Z' => {
+                part.push(letter);
+                Last::Fits
+            }
+            _ => {
+                if last == Last::Fits {
+                    part.truncate(part.trim_end_matches('_').len());
+                }
+                if last != Last::Odd {
+                    part.push('_');
+                }
+                Last::Odd
+            }
+        };
+    }
+    part
+}
 
 /// The families known so far, by the key of the file.
 #[derive(Debug, Default)]
@@ -68,7 +107,7 @@ fn made(key: &[u8], make: impl FnOnce(&str) -> Option<Named>) -> Key {
     let Ok(key) = std::str::from_utf8(key) else { return Key::Odd };
     match make(key) {
         None => Key::Unwanted,
-        Some(named) if named.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') => Key::Wanted { named, written: 0 },
+        Some(named) if is_part(named.name.as_bytes()) => Key::Wanted { named, written: 0 },
         Some(_) => Key::Odd,
     }
 }
@@ -76,6 +115,7 @@ fn made(key: &[u8], make: impl FnOnce(&str) -> Option<Named>) -> Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn find(names: &mut Names, key: &[u8]) -> &'static str {
         match names.find(key, |key| (key != "no").then(|| Named { name: format!("x_{key}"), help: String::new() })) {
@@ -94,6 +134,33 @@ mod tests {
         assert_eq!(find(&mut names, b"no"), "unwanted");
         names.begin();
         assert_eq!(find(&mut names, b"a"), "wanted");
+    }
+
+    #[test]
+    fn a_part_has_one_underscore_for_what_does_not_fit() {
+        // As Go's regexp replaces `_*[^0-9A-Za-z_]+_*`.
+        for (name, expected) in [
+            ("fs.file-nr", "fs_file_nr"),
+            ("kernel.sched__a_.b", "kernel_sched__a_b"),
+            ("package-0-die-1", "package_0_die_1"),
+            ("a_-_b", "a_b"),
+            ("a_-_-b", "a__b"),
+            ("a__b_", "a__b_"),
+            ("-_a", "_a"),
+            ("\u{fc}", "_"),
+            ("", ""),
+        ] {
+            assert_eq!(part(name), expected, "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_part_fits(name: String) {
+            let part = part(&name);
+            prop_assert!(part.is_empty() || is_part(part.as_bytes()));
+            prop_assert_eq!(super::part(&part), part);
+        }
     }
 
     #[test]

@@ -175,6 +175,7 @@ struct Row {
 
 impl Collector for NetDev {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
+        let deadline = pass.deadline;
         let (host, out, odd) = pass.split();
         self.pass += 1;
         let mut rows = std::mem::take(&mut self.rows);
@@ -197,7 +198,7 @@ impl Collector for NetDev {
             }
             // A procfs that is there and has no net/dev is no kernel's with a network. Whose namespace netlink shows, nothing tells.
             Err(error) if self.netlink && error.is_absent() => {
-                let read = rtnetlink::dump(rtnetlink::LINKS, |body| {
+                let read = rtnetlink::dump(rtnetlink::LINKS, deadline, |body| {
                     if let (Some((_, name)), Some(counted)) = (rtnetlink::link(body), counted(body)) {
                         self.put(&mut rows, &mut count, name, if self.detailed { counted } else { sums(&counted) }, odd);
                     }
@@ -241,7 +242,7 @@ impl Collector for NetDev {
             out.gauge("node_netns_host", "Whether the network metrics are of the host's namespace (1) or of the agent's own (0).", is_host);
         }
         if self.addresses {
-            addresses::write(host, out, odd, &self.interfaces);
+            addresses::write(pass, &self.interfaces);
         }
         Ok(Presence::Present)
     }

@@ -56,17 +56,18 @@ const MOST: usize = 1024;
 
 impl Collector for NetworkRoute {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
+        let deadline = pass.deadline;
         let (host, out, odd) = pass.split();
         let mut table = Table { interfaces: &self.interfaces, names: BTreeMap::new(), counts: BTreeMap::new(), told: Vec::new() };
         if host.in_host_network() {
             let failed = |error| CollectError::Other(format!("rtnetlink: {error}"));
-            rtnetlink::dump(rtnetlink::LINKS, |body| {
+            rtnetlink::dump(rtnetlink::LINKS, deadline, |body| {
                 if let Some((number, name)) = rtnetlink::link(body) {
                     table.names.insert(number, parse::text(name).into_owned());
                 }
             })
             .map_err(failed)?;
-            rtnetlink::dump(rtnetlink::ROUTES, |body| of_message(body, |route| table.add(route))).map_err(failed)?;
+            rtnetlink::dump(rtnetlink::ROUTES, deadline, |body| of_message(body, |route| table.add(route))).map_err(failed)?;
         } else {
             let mut found = false;
             for (file, of_line) in [("route", of_line4 as OfLine), ("ipv6_route", of_line6)] {
@@ -126,7 +127,6 @@ fn write(counts: &BTreeMap<String, u64>, told: &[(String, Route)], left_out: &[&
         odd.tell(&format_args!("more than {MOST} routes: they are counted, and not told one by one"));
         return families;
     }
-    let mut known = std::collections::HashSet::new();
     for (device, route) in told.iter().filter(|(device, _)| !left_out.contains(&device)) {
         let address = |address: Option<IpAddr>| address.map_or_else(String::new, |address| address.to_string());
         let labels = [
@@ -140,11 +140,8 @@ fn write(counts: &BTreeMap<String, u64>, told: &[(String, Route)], left_out: &[&
             route.protocol.map_or_else(String::new, protocol),
             route.weight.map_or_else(String::new, |weight| weight.to_string()),
         ];
-        // Two tables may have the same route, which node_exporter writes twice.
-        if !known.insert((device, labels.clone())) {
-            continue;
-        }
         let [source, destination, gateway, priority, protocol, weight] = &labels;
+        // Once, though two tables may have the same route, which node_exporter writes twice.
         families.gauge(
             "node_network_route_info",
             "network routing table information",

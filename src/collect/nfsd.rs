@@ -1,4 +1,4 @@
-//! `node_nfsd_*`: what this machine answers as an NFS server, from the host's `net/rpc/nfsd`.
+//! `node_nfsd_*`: what this machine answers as an NFS server, from the host's `net/rpc/nfsd`. How its lines are read, and their sources: [`rpcstats`].
 
 use super::rpcstats::{self, Cell, Family, Lines, Procedures};
 use super::{CollectError, Collector, Entry, Pass, Presence, entry};

@@ -68,8 +68,7 @@ impl Collector for NvmeSubsystem {
                 live,
             );
         }
-        families.write(out);
-        Ok(if families.is_empty() { Presence::Absent } else { Presence::Present })
+        Ok(families.write(out))
     }
 }
 

@@ -118,14 +118,13 @@ fn release(bytes: &[u8]) -> Release {
 /// `KEY=value` as a shell reads it: quotes of both kinds are taken off, and so are backslashes; between double quotes only those before `"`, `$`, `\` and
 /// the back quote.
 fn assignment(line: &[u8]) -> Option<(&[u8], String)> {
-    let equals = memchr::memchr(b'=', line)?;
-    let (key, value) = line.split_at_checked(equals)?;
+    let (key, value) = parse::split(line, b'=')?;
     if key.is_empty() || !key.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_') {
         return None;
     }
     let mut plain = Vec::with_capacity(value.len());
     let mut quote = None;
-    let mut bytes = value.iter().skip(1).copied().peekable();
+    let mut bytes = value.iter().copied().peekable();
     while let Some(byte) = bytes.next() {
         match (quote, byte) {
             (None, b'"' | b'\'') => quote = Some(byte),

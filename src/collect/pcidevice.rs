@@ -8,6 +8,7 @@ use super::{CollectError, Collector, Entry, Oddities, Pass, Presence, attribute,
 use crate::config::{Flag, FlagKind, Settings};
 use crate::host::{Reader, parse};
 use crate::model::Value;
+use crate::present;
 
 const IDS_FILE: Flag = Flag::new(
     "collector.pcidevice.idsfile",
@@ -71,7 +72,7 @@ struct Device {
 impl Collector for PciDevices {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
         let (host, out, odd) = pass.split();
-        let found = crate::present!(host.sys_names(DIRECTORY));
+        let found = present!(host.sys_names(DIRECTORY));
         if found.is_empty() {
             return Ok(Presence::Absent);
         }
@@ -150,10 +151,7 @@ impl Location {
         if parts.next().is_some() {
             return None;
         }
-        let number = |digits: &str| {
-            let is_number = (1..=8).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-            u64::from_str_radix(digits, 16).ok().filter(|_| is_number)
-        };
+        let number = |digits: &str| parse::hexadecimal(digits.as_bytes()).filter(|_| digits.len() <= 8);
         Some(Self([number(segment)?, number(bus)?, number(device)?, number(function)?]))
     }
 

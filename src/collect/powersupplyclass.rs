@@ -8,6 +8,7 @@ use crate::config::{Flag, FlagKind, Settings};
 use crate::exposition::Writer;
 use crate::host::{Reader, parse};
 use crate::model::{Kind, LabelSet, Value};
+use crate::present;
 
 const IGNORED: Flag =
     Flag::new("collector.powersupply.ignored-supplies", FlagKind::One("REGEX"), Some("^$"), "Power supplies to leave out.");
@@ -110,7 +111,7 @@ struct Supply {
 impl Collector for PowerSupplies {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
         let (host, out, odd) = pass.split();
-        let mut names = crate::present!(host.sys_names(CLASS));
+        let mut names = present!(host.sys_names(CLASS));
         if let Some(ignored) = &self.ignored {
             names.retain(|name| !ignored.is_match(name.as_bytes()));
         }

@@ -75,10 +75,6 @@ impl Collector for Pressure {
                 }
             }
         }
-        match failure {
-            Some(error) if !found => Err(error.into()),
-            _ if found => Ok(Presence::Present),
-            _ => Ok(Presence::Absent),
-        }
+        Presence::of_files(found, failure)
     }
 }

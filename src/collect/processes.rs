@@ -4,8 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{CollectError, Collector, Entry, Pass, Presence, entry};
-use crate::host::{ReadError, Reader, Task, parse};
+use super::{CollectError, Collector, Entry, Pass, Presence, attribute, entry};
+use crate::host::{ReadError, Reader, Task};
 use crate::model::Kind;
 
 pub(super) const ENTRY: Entry = entry!("processes", off, &[], |_| Ok(Box::new(Processes)));
@@ -61,12 +61,8 @@ impl Collector for Processes {
             ("sys/kernel/threads-max", "node_processes_max_threads", "Limit of threads in the system"),
             ("sys/kernel/pid_max", "node_processes_max_processes", "Number of max PIDs limit"),
         ] {
-            match host.proc(file) {
-                Ok(bytes) => match parse::unsigned(parse::trimmed(bytes)) {
-                    Some(limit) => out.gauge(name, help, limit),
-                    None => odd.line(file, bytes),
-                },
-                Err(error) => odd.tell(&error),
+            if let Some(limit) = attribute::of_proc(host, odd, file) {
+                out.gauge(name, help, limit);
             }
         }
         Ok(Presence::Present)

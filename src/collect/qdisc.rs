@@ -3,10 +3,11 @@
 
 use super::families::Families;
 use super::filter::Filter;
+use super::interfaces::Interfaces;
 use super::sockets::{fixture, host_network_only, number, objects, text};
 use super::{CollectError, Collector, Entry, Pass, Presence, entry};
 use crate::config::{Flag, FlagKind, Settings};
-use crate::host::netlink::{Netlink, attributes, number32, number64};
+use crate::host::netlink::{self, Netlink, attributes, number32, number64};
 use crate::host::parse;
 use crate::model::Kind;
 
@@ -26,7 +27,7 @@ const EXCLUDE: Flag = Flag::new(
 .or(&["collector.qdisk.device-exclude"]);
 const FIXTURES: Flag = Flag::new(
     "collector.qdisc.fixtures",
-    FlagKind::One("DIRECTORY"),
+    FlagKind::One("DIR"),
     None,
     "For tests: read results.json of this directory and do not ask the kernel.",
 );
@@ -34,11 +35,12 @@ const FIXTURES: Flag = Flag::new(
 pub(super) const ENTRY: Entry = entry!("qdisc", off, &[INCLUDE, EXCLUDE, FIXTURES], build);
 
 fn build(settings: &Settings) -> Result<Box<dyn Collector>, String> {
-    Ok(Box::new(Qdisc { filter: Filter::of(settings, &INCLUDE, &EXCLUDE)?, fixtures: settings.one(FIXTURES.name).map(str::to_owned) }))
+    let interfaces = Interfaces::of(settings, Filter::of(settings, &INCLUDE, &EXCLUDE)?)?;
+    Ok(Box::new(Qdisc { interfaces, fixtures: settings.one(FIXTURES.name).map(str::to_owned) }))
 }
 
 struct Qdisc {
-    filter: Filter,
+    interfaces: Interfaces,
     fixtures: Option<String>,
 }
 
@@ -77,8 +79,7 @@ impl Collector for Qdisc {
             host_network_only(pass.host, "the queueing disciplines")?;
             self.ask(pass, &mut families)?;
         }
-        families.write(pass.out);
-        Ok(if families.is_empty() { Presence::Absent } else { Presence::Present })
+        Ok(families.write(pass.out))
     }
 }
 
@@ -101,7 +102,9 @@ impl Qdisc {
         }
         for Found { interface, kind, numbers } in found {
             // An interface may be gone since; then it has no name any more.
-            if let Ok(name) = rustix::net::netdevice::index_to_name(netlink.descriptor(), interface) {
+            if let Ok(name) = netlink.interface_name(interface)
+                && !self.interfaces.is_containers(pass.host, name.as_bytes())
+            {
                 self.add(&name, &kind, &numbers, families);
             }
         }
@@ -109,7 +112,7 @@ impl Qdisc {
     }
 
     fn add(&self, device: &str, kind: &str, numbers: &Numbers, families: &mut Families) {
-        if !self.filter.keeps(device.as_bytes()) {
+        if !self.interfaces.keeps(device.as_bytes()) {
             return;
         }
         for ((name, family, help), number) in FAMILIES.iter().zip(numbers) {
@@ -136,7 +139,7 @@ fn root(body: &[u8]) -> Option<Option<Found>> {
     let (mut old, mut new) = (None, None);
     for (attribute, value) in attributes(rest) {
         match attribute {
-            KIND => kind = Some(parse::text(value.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()),
+            KIND => kind = Some(parse::text(netlink::name(value)).into_owned()),
             STATS => old = old_statistics(value),
             STATS2 => new = statistics(value),
             _ => {}

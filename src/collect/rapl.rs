@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use super::families::Families;
-use super::{CollectError, Collector, Entry, Pass, Presence, attribute, entry};
+use super::{CollectError, Collector, Entry, Pass, Presence, attribute, entry, names};
 use crate::config::{Flag, FlagKind, Settings};
 use crate::host::parse;
+use crate::present;
 
 const ZONE_LABEL: Flag = Flag::new(
     "collector.rapl.enable-zone-label",
@@ -30,7 +31,7 @@ struct Rapl {
 impl Collector for Rapl {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
         let (host, out, odd) = pass.split();
-        let directories = crate::present!(host.sys_names(CLASS));
+        let directories = present!(host.sys_names(CLASS));
         let mut families = Families::default();
         let mut next: BTreeMap<String, u64> = BTreeMap::new();
         for directory in directories {
@@ -49,13 +50,12 @@ impl Collector for Rapl {
             if self.zone_label {
                 families.counter("node_rapl_joules_total", "Current RAPL value in joules", &labels, joules);
             } else {
-                let name = format!("node_rapl_{}_joules_total", fit(zone));
+                let name = format!("node_rapl_{}_joules_total", names::part(zone));
                 let [index, path, _] = labels;
                 families.counter(&name, &format!("Current RAPL {zone} value in joules"), &[index, path], joules);
             }
         }
-        families.write(out);
-        Ok(if families.is_empty() { Presence::Absent } else { Presence::Present })
+        Ok(families.write(out))
     }
 }
 
@@ -68,24 +68,6 @@ fn zone(name: &str) -> (&str, Option<u64>) {
         },
         None => (name, None),
     }
-}
-
-/// The name with one `_` for whatever a metric's name cannot have.
-fn fit(name: &str) -> String {
-    let mut fitting = String::with_capacity(name.len());
-    let mut gap = false;
-    for letter in name.chars() {
-        if letter.is_ascii_alphanumeric() || (letter == '_' && !gap) {
-            fitting.push(letter);
-            gap = false;
-        } else if !gap {
-            let kept = fitting.trim_end_matches('_').len();
-            fitting.truncate(kept);
-            fitting.push('_');
-            gap = true;
-        }
-    }
-    fitting
 }
 
 #[cfg(test)]
@@ -101,19 +83,10 @@ mod tests {
         assert_eq!(zone("psys-x"), ("psys-x", None));
     }
 
-    #[test]
-    fn names_that_fit() {
-        assert_eq!(fit("package-0-die-1"), "package_0_die_1");
-        assert_eq!(fit("a_-_b"), "a_b");
-        assert_eq!(fit("a__b"), "a__b");
-        assert_eq!(fit("\u{fc}"), "_");
-    }
-
     proptest! {
         #[test]
-        fn any_name_gives_a_name_that_fits(name: String) {
-            zone(&name);
-            prop_assert!(fit(&name).bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'));
+        fn any_name_is_a_zone(name: String) {
+            prop_assert!(name.starts_with(zone(&name).0));
         }
     }
 }

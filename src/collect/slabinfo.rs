@@ -42,7 +42,7 @@ impl Collector for SlabInfo {
         let mut seen = HashSet::new();
         let mut rows = Vec::new();
         for line in parse::lines(bytes).filter(|line| !line.starts_with(b"slabinfo - version") && !line.starts_with(b"#")) {
-            let Some((name, numbers)) = slab(line).filter(|(name, _)| seen.insert(*name)) else {
+            let Some((name, numbers)) = slab(line).filter(|(name, _)| seen.insert(parse::text(name))) else {
                 odd.line("slabinfo", line);
                 continue;
             };

@@ -1,4 +1,5 @@
 //! `node_sockstat_*` from the host's `net/sockstat` and `net/sockstat6`.
+//! Source: the kernel's `net/ipv4/proc.c` and `net/ipv6/proc.c`.
 
 use super::names::{Found, Named, Names};
 use super::{CollectError, Collector, Entry, Oddities, Pass, Presence, entry};
@@ -41,11 +42,7 @@ impl Collector for SockStat {
                 }
             }
         }
-        match failure {
-            Some(error) if !found => Err(error.into()),
-            _ if found => Ok(Presence::Present),
-            _ => Ok(Presence::Absent),
-        }
+        Presence::of_files(found, failure)
     }
 }
 

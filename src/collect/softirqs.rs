@@ -21,11 +21,11 @@ impl Collector for SoftIrqs {
         let mut family = out.family("node_softirqs_functions_total", Kind::Counter, "Softirq counts per CPU.");
         let mut seen = Vec::new();
         for line in lines {
-            let Some((name, counts)) = vector(line, cpus.len()).filter(|(name, _)| !seen.contains(name)) else {
+            let Some((name, counts)) = vector(line, cpus.len()).filter(|(name, _)| !seen.contains(&parse::text(name))) else {
                 odd.line("softirqs", line);
                 continue;
             };
-            seen.push(name);
+            seen.push(parse::text(name));
             let labels = LabelSet::of([("type", &*parse::text(name))]);
             for (cpu, count) in cpus.iter().zip(counts) {
                 family.sample_of(&labels, &[("cpu", itoa::Buffer::new().format(*cpu))], count);

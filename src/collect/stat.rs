@@ -1,4 +1,5 @@
 //! Interrupts, context switches, forks, boot time and the run queue, from `/proc/stat`.
+//! Source: the kernel's `Documentation/filesystems/proc.rst`.
 
 use super::{CollectError, Collector, Entry, Pass, Presence, entry};
 use crate::config::{Flag, FlagKind, Settings};

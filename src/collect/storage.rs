@@ -1,72 +1,12 @@
-//! What the collectors of storage have in common: attributes that a device may lack, numbers as people write them.
+//! What the collectors of storage have in common beside [`attribute`]: sizes as they are written for people, and names of devices with numbers.
 
-use super::Oddities;
-use crate::host::{ReadError, Reader, parse};
+pub(super) use super::attribute::{file, names, parsed as read_as, text};
+use super::{Oddities, attribute};
+use crate::host::{Reader, parse};
 
-/// Whether a driver has no value for now, which is no fault: `ENODATA`, `EAGAIN`, and `ENXIO` of a device that is going.
-fn has_no_value(error: &ReadError) -> bool {
-    use rustix::io::Errno;
-    error.is_absent() || matches!(Errno::from_io_error(&error.source), Some(Errno::NODATA | Errno::AGAIN | Errno::NXIO))
-}
-
-/// The attribute `<sys>/path` as text; `None` when the device lacks it or has no value for now, and, told as odd, when it cannot be read.
-pub(super) fn text(host: &mut Reader, odd: &mut Oddities, path: &str) -> Option<String> {
-    match host.attribute(path) {
-        Ok(bytes) => Some(parse::text(bytes).into_owned()),
-        Err(error) => {
-            if !has_no_value(&error) {
-                odd.tell(&error);
-            }
-            None
-        }
-    }
-}
-
-/// As [`text`], read by `read`; what it refuses is told as odd.
-pub(super) fn read_as<T>(host: &mut Reader, odd: &mut Oddities, path: &str, read: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
-    match host.attribute(path) {
-        Ok(bytes) => {
-            let found = read(bytes);
-            if found.is_none() {
-                odd.line(path, bytes);
-            }
-            found
-        }
-        Err(error) => {
-            if !has_no_value(&error) {
-                odd.tell(&error);
-            }
-            None
-        }
-    }
-}
-
-/// As [`text`], a number that is never negative.
+/// An attribute that is a number and never negative.
 pub(super) fn unsigned(host: &mut Reader, odd: &mut Oddities, path: &str) -> Option<u64> {
-    read_as(host, odd, path, parse::unsigned)
-}
-
-/// The names in `<sys>/path`; none where there is no such directory, and, told as odd, where it cannot be read.
-pub(super) fn names(host: &Reader, odd: &mut Oddities, path: &str) -> Vec<String> {
-    host.sys_names(path).unwrap_or_else(|error| {
-        if !has_no_value(&error) {
-            odd.tell(&error);
-        }
-        Vec::new()
-    })
-}
-
-/// The whole file `<sys>/path`, for those of many lines; as [`text`].
-pub(super) fn file<'h>(host: &'h mut Reader, odd: &mut Oddities, path: &str) -> Option<&'h [u8]> {
-    match host.sys(path) {
-        Ok(bytes) => Some(bytes),
-        Err(error) => {
-            if !has_no_value(&error) {
-                odd.tell(&error);
-            }
-            None
-        }
-    }
+    attribute::parsed(host, odd, path, parse::unsigned)
 }
 
 /// A number of digits with at most one point in it, and nothing that floats may have besides.

@@ -5,7 +5,7 @@
 //! likewise those of the reader's own namespaces; a container has its own, and nothing tells them apart.
 
 use super::families::Families;
-use super::{CollectError, Collector, Entry, Pass, Presence, entry};
+use super::{CollectError, Collector, Entry, Pass, Presence, attribute, entry, names};
 use crate::config::{Flag, FlagKind, Settings};
 use crate::host::parse;
 use crate::model::{Kind, Value};
@@ -14,13 +14,13 @@ const INCLUDE: Flag = Flag::new(
     "collector.sysctl.include",
     FlagKind::Many("NAME[:FIELD,...]"),
     None,
-    "A sysctl of numbers to export, as vm.swappiness or fs.file-nr:total,current,max; may be repeated.",
+    "A sysctl of numbers to export, as vm.swappiness or fs.file-nr:total,current,max; repeatable.",
 );
 const INFO: Flag = Flag::new(
     "collector.sysctl.include-info",
     FlagKind::Many("NAME"),
     None,
-    "A sysctl whose words are exported as labels of node_sysctl_info, as kernel.seccomp.actions_avail; may be repeated.",
+    "A sysctl whose words are exported as labels of node_sysctl_info, as kernel.seccomp.actions_avail; repeatable.",
 );
 
 pub(super) const ENTRY: Entry = entry!("sysctl", off, &[INCLUDE, INFO], build);
@@ -82,8 +82,7 @@ impl Wanted {
         if !fields.is_empty() && !is_number {
             return Err("words have no names for fields; give the name alone, without a colon".to_owned());
         }
-        let is_word = |field: &String| !field.is_empty() && field.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        if let Some(odd) = fields.iter().find(|field| !is_word(field)) {
+        if let Some(odd) = fields.iter().find(|field| !names::is_part(field.as_bytes())) {
             return Err(format!(
                 "the field {odd:?} cannot end a metric's name; give letters, digits and _, as in fs.file-nr:total,current,max"
             ));
@@ -91,7 +90,7 @@ impl Wanted {
         if fields.iter().enumerate().any(|(index, field)| fields.iter().skip(index + 1).any(|other| other == field)) {
             return Err("a field stands twice, and would be one metric with two values; give each its own name".to_owned());
         }
-        Ok(Self { name: name.to_owned(), path: path(name)?, family: format!("node_sysctl_{}", sanitized(name)), fields, is_number })
+        Ok(Self { name: name.to_owned(), path: path(name)?, family: format!("node_sysctl_{}", names::part(name)), fields, is_number })
     }
 }
 
@@ -120,28 +119,6 @@ fn path(name: &str) -> Result<String, String> {
         );
     }
     Ok(format!("sys/{path}"))
-}
-
-/// `name` as a part of a metric's name: each run of what cannot stand there, with the underscores around it, becomes one underscore.
-fn sanitized(name: &str) -> String {
-    let mut clean = String::new();
-    let mut rest = name.chars().peekable();
-    while let Some(first) = rest.next() {
-        if first.is_ascii_alphanumeric() {
-            clean.push(first);
-            continue;
-        }
-        let mut run = vec![first];
-        while let Some(next) = rest.next_if(|next| !next.is_ascii_alphanumeric()) {
-            run.push(next);
-        }
-        if run.iter().all(|character| *character == '_') {
-            clean.extend(run);
-        } else {
-            clean.push('_');
-        }
-    }
-    clean
 }
 
 impl Collector for Sysctl {
@@ -223,10 +200,7 @@ fn add(wanted: &Wanted, bytes: &[u8], families: &mut Families) -> Result<(), Str
 
 /// A whole number as the kernel writes them: decimal, or hexadecimal behind `0x`.
 fn number(word: &[u8]) -> Option<Value> {
-    if let Some(digits) = word.strip_prefix(b"0x").filter(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
-        return u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok().map(Value::from);
-    }
-    parse::unsigned(word).map(Value::from).or_else(|| parse::signed(word).map(Value::from))
+    attribute::unsigned(word).map(Value::from).or_else(|| parse::signed(word).map(Value::from))
 }
 
 #[cfg(test)]
@@ -272,13 +246,6 @@ mod tests {
     fn fields_find_together_again() {
         let given = ["fs.file-nr:total", "current", "max", "", "vm.swappiness", "odd"].map(str::to_owned);
         assert_eq!(rejoined(&given), ["fs.file-nr:total,current,max", "vm.swappiness", "odd"]);
-    }
-
-    #[test]
-    fn metric_names() {
-        assert_eq!(sanitized("fs.file-nr"), "fs_file_nr");
-        assert_eq!(sanitized("kernel.sched__a_.b"), "kernel_sched__a_b");
-        assert_eq!(sanitized("a__b"), "a__b");
     }
 
     #[test]

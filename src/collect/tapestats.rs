@@ -83,7 +83,6 @@ impl Collector for TapeStats {
                 };
             }
         }
-        families.write(out);
-        Ok(if families.is_empty() { Presence::Absent } else { Presence::Present })
+        Ok(families.write(out))
     }
 }

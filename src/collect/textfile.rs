@@ -16,7 +16,7 @@ use crate::config::{Flag, FlagKind};
 use crate::exposition::Writer;
 use crate::exposition::text::bound;
 use crate::host::Reader;
-use crate::host::folder::utf8;
+use crate::host::user_files::utf8;
 use crate::model::{Kind, LabelSet};
 
 const DIRECTORY: Flag = Flag::new(

@@ -1,10 +1,11 @@
 //! `node_thermal_zone_temp` and `node_cooling_device_*` from `/sys/class/thermal`.
 //! Source: the kernel's `Documentation/driver-api/thermal/sysfs-api.rst`.
 
-use super::known::Known;
+use super::rescan::Rescan;
 use super::{CollectError, Collector, Entry, Oddities, Pass, Presence, attribute, entry};
 use crate::host::{Reader, parse};
 use crate::model::{Kind, LabelSet};
+use crate::present;
 
 pub(super) const ENTRY: Entry = entry!("thermal_zone", on, &[], |_| Ok(Box::<Thermal>::default()));
 
@@ -12,7 +13,7 @@ const CLASS: &str = "class/thermal";
 
 #[derive(Default)]
 struct Thermal {
-    known: Known,
+    rescan: Rescan,
     zones: Vec<Zone>,
     devices: Vec<Device>,
 }
@@ -32,8 +33,8 @@ struct Device {
 impl Collector for Thermal {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
         let (host, out, odd) = pass.split();
-        let names = crate::present!(host.sys_names(CLASS));
-        if self.known.is_stale(names.clone()) {
+        let names = present!(host.sys_names(CLASS));
+        if self.rescan.is_due(names.clone()) {
             self.look(&names, host, odd);
         }
         if self.zones.is_empty() && self.devices.is_empty() {

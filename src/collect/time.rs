@@ -1,4 +1,5 @@
 //! `node_time_*`: the clock, the host's time zone, and the kernel's clock sources.
+//! Source: the kernel's `kernel/time/clocksource.c`; the time zone: [`super::zone`].
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -38,9 +39,7 @@ impl Collector for Time {
         let names = match host.sys_numbered(DIRECTORY, "clocksource") {
             Ok(names) => names,
             Err(error) => {
-                if !error.is_absent() {
-                    odd.tell(&error);
-                }
+                odd.unless_absent(&error);
                 Vec::new()
             }
         };

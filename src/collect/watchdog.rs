@@ -2,6 +2,7 @@
 
 use super::families::Families;
 use super::{CollectError, Collector, Entry, Pass, Presence, attribute, entry};
+use crate::present;
 
 pub(super) const ENTRY: Entry = entry!("watchdog", on, &[], |_| Ok(Box::new(Watchdog)));
 
@@ -26,7 +27,7 @@ struct Watchdog;
 impl Collector for Watchdog {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
         let (host, out, odd) = pass.split();
-        let names = crate::present!(host.sys_names(CLASS));
+        let names = present!(host.sys_names(CLASS));
         if names.is_empty() {
             return Ok(Presence::Absent);
         }

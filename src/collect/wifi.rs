@@ -5,24 +5,31 @@ use base64::prelude::*;
 use serde_json::{Map, Value as Json};
 
 use super::families::Families;
+use super::filter::Filter;
+use super::interfaces::Interfaces;
 use super::sockets::{field, fixture, host_network_only, number, objects, text};
 use super::{CollectError, Collector, Entry, Pass, Presence, entry};
 use crate::config::{Flag, FlagKind, Settings};
-use crate::host::netlink::{Message, Netlink, attributes, generic, generic_attributes, number32, number64, push_attribute};
+use crate::host::netlink::{Message, Netlink, attributes, generic, generic_attributes, name, number32, number64, push_attribute};
 use crate::host::{Reader, parse};
 use crate::model::{Kind, Value};
 
 const FIXTURES: Flag = Flag::new(
     "collector.wifi.fixtures",
-    FlagKind::One("DIRECTORY"),
+    FlagKind::One("DIR"),
     None,
     "For tests: read interfaces.json and the interfaces' bss.json and stationinfo.json of this directory and do not ask the kernel.",
 );
 
-pub(super) const ENTRY: Entry =
-    entry!("wifi", off, &[FIXTURES], |settings: &Settings| Ok(Box::new(Wifi { fixtures: settings.one(FIXTURES.name).map(str::to_owned) })));
+pub(super) const ENTRY: Entry = entry!("wifi", off, &[FIXTURES], build);
+
+fn build(settings: &Settings) -> Result<Box<dyn Collector>, String> {
+    let interfaces = Interfaces::of(settings, Filter::default())?;
+    Ok(Box::new(Wifi { interfaces, fixtures: settings.one(FIXTURES.name).map(str::to_owned) }))
+}
 
 struct Wifi {
+    interfaces: Interfaces,
     fixtures: Option<String>,
 }
 
@@ -109,15 +116,14 @@ impl Collector for Wifi {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
         let mut families = Families::default();
         match &self.fixtures {
-            Some(directory) => recorded(pass.host, directory, &mut families)?,
-            None => ask(pass, &mut families)?,
+            Some(directory) => recorded(pass.host, directory, &self.interfaces, &mut families)?,
+            None => ask(pass, &self.interfaces, &mut families)?,
         }
-        families.write(pass.out);
-        Ok(if families.is_empty() { Presence::Absent } else { Presence::Present })
+        Ok(families.write(pass.out))
     }
 }
 
-fn ask(pass: &mut Pass<'_>, families: &mut Families) -> Result<(), CollectError> {
+fn ask(pass: &mut Pass<'_>, wanted: &Interfaces, families: &mut Families) -> Result<(), CollectError> {
     const GET_INTERFACE: u8 = 5;
     const GET_STATION: u8 = 17;
     const GET_SCAN: u8 = 32;
@@ -131,7 +137,7 @@ fn ask(pass: &mut Pass<'_>, families: &mut Families) -> Result<(), CollectError>
     let mut interfaces = Vec::new();
     netlink.dump(family, &generic(GET_INTERFACE, 0), &mut |message| interfaces.push(interface(message.body))).map_err(failed)?;
     // Some virtual devices (that of Wi-Fi Direct) have no name.
-    for interface in interfaces.iter().filter(|interface| !interface.name.is_empty()) {
+    for interface in interfaces.iter().filter(|interface| !interface.name.is_empty() && wanted.keeps(interface.name.as_bytes())) {
         let question = |command| {
             let mut request = generic(command, 0);
             push_attribute(&mut request, IFINDEX, &interface.index.to_ne_bytes());
@@ -198,7 +204,7 @@ fn interface(body: &[u8]) -> Interface {
     for (attribute, value) in generic_attributes(body) {
         match attribute {
             3 => found.index = number32(value).unwrap_or_default(),
-            4 => found.name = parse::text(value.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned(),
+            4 => found.name = parse::text(name(value)).into_owned(),
             6 => found.hardware = value.to_vec(),
             38 => found.megahertz = number32(value).map(u64::from),
             _ => {}
@@ -293,13 +299,13 @@ fn seconds(nanoseconds: u64) -> Value {
     Value::Float((nanoseconds / 1_000_000_000) as f64 + (nanoseconds % 1_000_000_000) as f64 / 1e9)
 }
 
-fn recorded(host: &mut Reader, directory: &str, families: &mut Families) -> Result<(), CollectError> {
+fn recorded(host: &mut Reader, directory: &str, wanted: &Interfaces, families: &mut Families) -> Result<(), CollectError> {
     let interfaces = fixture(host, directory, "interfaces.json")?
         .ok_or_else(|| CollectError::Other(format!("--{}={directory}: there is no interfaces.json", FIXTURES.name)))?;
     for object in objects(Some(&interfaces)) {
         let interface =
             Interface { name: text(object, "name").to_owned(), megahertz: Some(number(object, "frequency")), ..Interface::default() };
-        if interface.name.is_empty() || interface.name.contains('/') {
+        if interface.name.is_empty() || interface.name.contains('/') || !wanted.keeps(interface.name.as_bytes()) {
             continue;
         }
         let bss = fixture(host, directory, &format!("{}/bss.json", interface.name))?;

@@ -46,7 +46,7 @@ impl Collector for Zfs {
             }
             match host.proc(&format!("{DIRECTORY}/{file}")) {
                 Ok(bytes) => self.named(file, begin, bytes, out, odd),
-                Err(error) => gone_or_odd(&error, odd),
+                Err(error) => odd.unless_absent(&error),
             }
         }
         let directory = host.root().proc.join(DIRECTORY);
@@ -55,13 +55,6 @@ impl Collector for Zfs {
         self.pools(&pools, host, out, odd);
         self.datasets(&pools, host, out, odd);
         Ok(Presence::Present)
-    }
-}
-
-/// A pool that is exported while it is looked at takes its files along.
-fn gone_or_odd(error: &crate::host::ReadError, odd: &mut Oddities) {
-    if !error.is_absent() {
-        odd.tell(error);
     }
 }
 
@@ -130,6 +123,7 @@ impl Zfs {
     fn pools(&mut self, pools: &[&str], host: &mut Reader, out: &mut Writer, odd: &mut Oddities) {
         let mut io = Rows::default();
         let mut states: Vec<(&str, String)> = Vec::new();
+        // One that is exported while it is looked at takes its files along.
         for pool in pools {
             match host.proc(&format!("{DIRECTORY}/{pool}/io")) {
                 Ok(bytes) => match columns(bytes) {
@@ -137,14 +131,14 @@ impl Zfs {
                         let row = io.row(LabelSet::of([("zpool", *pool)]));
                         for (name, number) in names.zip(numbers) {
                             match parse::unsigned(number) {
-                                Some(number) => io.put(row, name, number.into()),
+                                Some(number) => io.put(row, name, number.into(), odd),
                                 None => odd.line("io", number),
                             }
                         }
                     }
                     None => odd.line("io", bytes),
                 },
-                Err(error) => gone_or_odd(&error, odd),
+                Err(error) => odd.unless_absent(&error),
             }
             match host.proc(&format!("{DIRECTORY}/{pool}/state")) {
                 Ok(bytes) => {
@@ -154,7 +148,7 @@ impl Zfs {
                     }
                     states.push((pool, state));
                 }
-                Err(error) => gone_or_odd(&error, odd),
+                Err(error) => odd.unless_absent(&error),
             }
         }
         self.write(&io, "zfs_zpool", "io", out, odd);
@@ -174,7 +168,7 @@ impl Zfs {
             let files = match host.proc_names(&format!("{DIRECTORY}/{pool}")) {
                 Ok(files) => files,
                 Err(error) => {
-                    gone_or_odd(&error, odd);
+                    odd.unless_absent(&error);
                     continue;
                 }
             };
@@ -182,7 +176,7 @@ impl Zfs {
                 let bytes = match host.proc(&format!("{DIRECTORY}/{pool}/{file}")) {
                     Ok(bytes) => bytes,
                     Err(error) => {
-                        gone_or_odd(&error, odd);
+                        odd.unless_absent(&error);
                         continue;
                     }
                 };
@@ -196,7 +190,7 @@ impl Zfs {
                 }
                 let row = rows.row(labels);
                 for (name, number) in found {
-                    rows.put(row, name, number);
+                    rows.put(row, name, number, odd);
                 }
             }
         }
@@ -246,11 +240,11 @@ impl Rows {
         self.rows.len() - 1
     }
 
-    /// A number of a row. The second of one name counts.
-    fn put(&mut self, row: usize, name: &[u8], value: Value) {
+    /// A number of a row. The second of one name counts. A column more than there may be is told.
+    fn put(&mut self, row: usize, name: &[u8], value: Value, odd: &mut Oddities) {
         let column = match self.columns.iter().position(|known| **known == *name) {
             Some(column) => column,
-            None if self.columns.len() >= Self::MOST_COLUMNS => return,
+            None if self.columns.len() >= Self::MOST_COLUMNS => return odd.line("one column too many", name),
             None => {
                 self.columns.push(name.into());
                 self.columns.len() - 1

@@ -107,8 +107,8 @@ fn zone(line: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// `protection: (0, 3017, 24088)`: how many pages are kept from those who could as well take them from a higher zone.
 fn protection(line: &[u8]) -> Option<Vec<i64>> {
-    let (_, rest) = line.split_at_checked(memchr::memchr(b'(', line)? + 1)?;
-    let (list, _) = rest.split_at_checked(memchr::memchr(b')', rest)?)?;
+    let (_, rest) = parse::split(line, b'(')?;
+    let (list, _) = parse::split(rest, b')')?;
     let pages: Vec<i64> = list.split(|byte| *byte == b',').map(|pages| parse::signed(parse::trimmed(pages))).collect::<Option<_>>()?;
     (pages.len() <= MOST_ZONES).then_some(pages)
 }

@@ -75,7 +75,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Line, Usag
         old::Line::Arguments(arguments) => arguments,
         old::Line::Names => return Ok(Line { action: Action::Help, values: Vec::new(), help: Some(names()) }),
     };
-    let matches = match command(&all).try_get_matches_from(arguments) {
+    let matches = match command().try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
             return Ok(Line { action: Action::Help, values: Vec::new(), help: Some(error.render().to_string()) });
@@ -108,18 +108,17 @@ fn names() -> String {
     text
 }
 
-fn command(all: &[Flag]) -> Command {
-    let mut command = Command::new("skep").no_binary_name(true).about(ABOUT).override_usage("skep [COMMAND] [FLAGS] [ROUTE...]");
+fn command() -> Command {
+    let mut command = Command::new("skep").no_binary_name(true).about(ABOUT).help_template("{about}\n\n{all-args}");
     command = command
         .args_override_self(true)
         .arg(Arg::new("version").long("version").short('V').action(ArgAction::SetTrue).help("Show the version."));
-    let hidden: std::collections::BTreeSet<&str> = flags::not_yet().map(|flag| flag.name).collect();
-    for flag in all {
+    for (subject, flag) in flags::by_subject() {
         let mut help = flag.help.to_owned();
         if let Some(default) = flag.default.filter(|default| !default.is_empty()) {
             help.push_str(&format!(" [default: {default}]"));
         }
-        let mut argument = Arg::new(flag.name).long(flag.name).help(help).hide(hidden.contains(flag.name));
+        let mut argument = Arg::new(flag.name).long(flag.name).help(help).help_heading(subject).hide(subject.is_none());
         for alias in flag.aliases {
             argument = argument.alias(*alias);
         }

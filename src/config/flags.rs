@@ -3,8 +3,11 @@
 use super::Flag;
 use super::flag::FlagKind::{Many, One, Switch};
 
-/// Flags of the whole agent, in the order in which `--help` shows them.
-pub static GENERAL: &[Flag] = &[
+/// Flags of the whole agent by their subjects, in the order in which `--help` shows both.
+pub static GENERAL: &[(&str, &[Flag])] =
+    &[("The agent", AGENT), ("Containers", CONTAINERS), ("Containers' logs", LOGS), ("Pages and scrapes", PAGES)];
+
+static AGENT: &[Flag] = &[
     Flag::new(
         "config",
         One("FILE"),
@@ -23,6 +26,14 @@ pub static GENERAL: &[Flag] = &[
     Flag::new("path.sysfs", One("DIR"), None, "sysfs of the host [default: /host/sys or /rootfs/sys where mounted, else /sys]."),
     Flag::new("path.rootfs", One("DIR"), None, "Root file system of the host [default: /host/root or /rootfs where mounted, else /]."),
     Flag::new("path.udev.data", One("DIR"), None, "udev's data of the host [default: run/udev/data below the root file system]."),
+    Flag::new("state-dir", One("DIR"), Some("/var/lib/skep"), "Where cursors, spool and dead letters are kept."),
+    Flag::new("shutdown.timeout", One("DURATION"), Some("25s"), "How long SIGTERM waits for the sinks to take what was read."),
+    Flag::new("log.level", One("LEVEL"), Some("info"), "error, warn, info or debug."),
+    Flag::new("log.format", One("FORMAT"), Some("logfmt"), "logfmt or json."),
+    Flag::new("json", Switch, Some("false"), "check, config: print JSON."),
+];
+
+static CONTAINERS: &[Flag] = &[
     Flag::new("docker.host", One("URI"), None, "The engine: unix:// or tcp:// [default: $DOCKER_HOST, else unix:///var/run/docker.sock]."),
     Flag::new(
         "docker.containers-dir",
@@ -37,7 +48,9 @@ pub static GENERAL: &[Flag] = &[
         None,
         "Further container labels that become metric labels, beside those of Swarm and stacks; the whole name must match.",
     ),
-    Flag::new("state-dir", One("DIR"), Some("/var/lib/skep"), "Where cursors, spool and dead letters are kept."),
+];
+
+static LOGS: &[Flag] = &[
     Flag::new(
         "route",
         Many("ROUTE"),
@@ -54,6 +67,9 @@ pub static GENERAL: &[Flag] = &[
     Flag::new("logs.max-record-bytes", One("SIZE"), Some("256KiB"), "A longer record is cut, tagged and counted."),
     Flag::new("logs.inotify", Switch, Some("true"), "Be woken by inotify; off: look at the log files by time."),
     Flag::new("logs.label", One("REGEX"), None, "Container labels that become labels.* of records; the whole name must match."),
+];
+
+static PAGES: &[Flag] = &[
     Flag::new("web.listen-address", Many("ADDRESS"), Some(":7537"), "Where the pages are served; repeatable."),
     Flag::new("web.telemetry-path", One("PATH"), Some("/metrics"), "Where the metrics are served."),
     Flag::new("web.max-requests", One("NUMBER"), Some("40"), "Scrapes answered at one time; one more is answered with 503. 0 is no limit."),
@@ -82,90 +98,18 @@ pub static GENERAL: &[Flag] = &[
         Some("5s"),
         "How long one collector may run; then the scrape goes on without it. Never more than half of the scrape's own limit.",
     ),
-    Flag::new("shutdown.timeout", One("DURATION"), Some("25s"), "How long SIGTERM waits for the sinks to take what was read."),
-    Flag::new("log.level", One("LEVEL"), Some("info"), "error, warn, info or debug."),
-    Flag::new("log.format", One("FORMAT"), Some("logfmt"), "logfmt or json."),
-    Flag::new("json", Switch, Some("false"), "check, config: print JSON."),
 ];
 
-/// node_exporter's collectors that are not there yet. Their switches are understood, so that its command lines start skep; switching one on is answered with a
-/// warning that it does nothing.
-pub static COLLECTORS_NOT_YET: &[&str] = &[
-    "collector.arp",
-    "collector.bcache",
-    "collector.bcachefs",
-    "collector.bonding",
-    "collector.btrfs",
-    "collector.buddyinfo",
-    "collector.cgroups",
-    "collector.conntrack",
-    "collector.cpu_vulnerabilities",
-    "collector.cpufreq",
-    "collector.dmi",
-    "collector.dmmultipath",
-    "collector.drbd",
-    "collector.drm",
-    "collector.edac",
-    "collector.entropy",
-    "collector.ethtool",
-    "collector.fibrechannel",
-    "collector.hwmon",
-    "collector.infiniband",
-    "collector.interrupts",
-    "collector.ipvs",
-    "collector.kernel_hung",
-    "collector.ksmd",
-    "collector.lnstat",
-    "collector.logind",
-    "collector.mdadm",
-    "collector.meminfo_numa",
-    "collector.mountstats",
-    "collector.netclass",
-    "collector.network_route",
-    "collector.nfs",
-    "collector.nfsd",
-    "collector.ntp",
-    "collector.nvme",
-    "collector.nvmesubsystem",
-    "collector.os",
-    "collector.pcidevice",
-    "collector.perf",
-    "collector.powersupplyclass",
-    "collector.processes",
-    "collector.qdisc",
-    "collector.rapl",
-    "collector.runit",
-    "collector.schedstat",
-    "collector.selinux",
-    "collector.slabinfo",
-    "collector.softirqs",
-    "collector.softnet",
-    "collector.supervisord",
-    "collector.swap",
-    "collector.sysctl",
-    "collector.systemd",
-    "collector.tapestats",
-    "collector.tcpstat",
-    "collector.textfile",
-    "collector.thermal_zone",
-    "collector.timex",
-    "collector.udp_queues",
-    "collector.watchdog",
-    "collector.wifi",
-    "collector.xfrm",
-    "collector.xfs",
-    "collector.zfs",
-    "collector.zoneinfo",
-];
-
-/// Other flags of node_exporter that are understood and do nothing: those of collectors that skep has not (perf, ntp, runit, supervisord; gmond, megacli, exec
-/// and devstat of old versions), and of the Go runtime.
-static OTHERS_NOT_YET: &[Flag] = &[
+/// Flags of node_exporter that are understood, so that its command lines start skep, and that do nothing: those of collectors that skep does not have (ntp,
+/// perf, runit and supervisord; gmond, megacli, exec and devstat of old versions), and of the Go runtime. They are not offered by `--help`, and one that is
+/// given is answered with a warning.
+pub static WITHOUT_EFFECT: &[Flag] = &[
     Flag::new("collector.devstat", Switch, None, "Of other systems than Linux."),
     Flag::new("collector.exec", Switch, None, "Of other systems than Linux."),
     Flag::new("collector.gmond", Switch, None, "Gone from node_exporter."),
     Flag::new("collector.megacli", Switch, None, "Gone from node_exporter."),
     Flag::new("collector.megacli.command", One("FILE"), None, "Gone from node_exporter."),
+    Flag::new("collector.ntp", Switch, None, "The ntp collector."),
     Flag::new("collector.ntp.server", One("ADDRESS"), None, "Of the ntp collector."),
     Flag::new("collector.ntp.server-port", One("PORT"), None, "Of the ntp collector."),
     Flag::new("collector.ntp.protocol-version", One("NUMBER"), None, "Of the ntp collector."),
@@ -173,6 +117,7 @@ static OTHERS_NOT_YET: &[Flag] = &[
     Flag::new("collector.ntp.ip-ttl", One("NUMBER"), None, "Of the ntp collector."),
     Flag::new("collector.ntp.max-distance", One("DURATION"), None, "Of the ntp collector."),
     Flag::new("collector.ntp.local-offset-tolerance", One("DURATION"), None, "Of the ntp collector."),
+    Flag::new("collector.perf", Switch, None, "The perf collector."),
     Flag::new("collector.perf.cpus", One("LIST"), None, "Of the perf collector."),
     Flag::new("collector.perf.tracepoint", Many("NAME"), None, "Of the perf collector."),
     Flag::new("collector.perf.disable-hardware-profilers", Switch, None, "Of the perf collector."),
@@ -181,24 +126,21 @@ static OTHERS_NOT_YET: &[Flag] = &[
     Flag::new("collector.perf.software-profilers", Many("NAME"), None, "Of the perf collector."),
     Flag::new("collector.perf.disable-cache-profilers", Switch, None, "Of the perf collector."),
     Flag::new("collector.perf.cache-profilers", Many("NAME"), None, "Of the perf collector."),
+    Flag::new("collector.runit", Switch, None, "The runit collector."),
     Flag::new("collector.runit.servicedir", One("DIR"), None, "Of the runit collector."),
+    Flag::new("collector.supervisord", Switch, None, "The supervisord collector."),
     Flag::new("collector.supervisord.url", One("URL"), None, "Of the supervisord collector."),
     Flag::new("runtime.gomaxprocs", One("NUMBER"), None, "Of the Go runtime."),
-    Flag::new("collector.textfile.directory", Many("DIR"), None, "Of the textfile collector, which is not there yet."),
 ];
 
-/// Flags that are understood and not offered: their part is not there yet.
-pub fn not_yet() -> impl Iterator<Item = Flag> {
-    let is_there = |name: &str| crate::collect::ENTRIES.iter().any(|entry| entry.switch.name == name);
-    let switches = COLLECTORS_NOT_YET
-        .iter()
-        .filter(move |name| !is_there(name))
-        .map(|name| Flag::new(name, Switch, None, "A collector of node_exporter's that is not there yet."));
-    let is_known = |flag: &&Flag| !crate::collect::flags().chain(GENERAL.iter().copied()).any(|known| known.name == flag.name);
-    switches.chain(OTHERS_NOT_YET.iter().filter(is_known).copied())
+/// Every flag with the subject under which `--help` shows it, which those without effect do not have.
+pub fn by_subject() -> impl Iterator<Item = (Option<&'static str>, Flag)> {
+    let general = GENERAL.iter().flat_map(|(subject, flags)| flags.iter().map(|flag| (Some(*subject), *flag)));
+    let of_collectors = crate::collect::flags().map(|flag| (Some("Collectors of the host, each with its own flags behind it"), flag));
+    general.chain(of_collectors).chain(WITHOUT_EFFECT.iter().map(|flag| (None, *flag)))
 }
 
-/// Every flag: the agent's own and those of its collectors.
+/// Every flag: the agent's own, those of its collectors, and those without effect.
 pub fn all() -> impl Iterator<Item = Flag> {
-    GENERAL.iter().copied().chain(crate::collect::flags()).chain(not_yet())
+    by_subject().map(|(_, flag)| flag)
 }

@@ -88,23 +88,6 @@ impl Reader {
         }
     }
 
-    /// The names in a directory below one of the trees; with `directories`, of its directories only, links not followed. What cannot be read is not there.
-    #[must_use]
-    pub fn names(&self, path: &Path, directories: bool) -> Vec<String> {
-        let Ok(entries) = std::fs::read_dir(path) else { return Vec::new() };
-        entries
-            .filter_map(Result::ok)
-            .filter(|entry| !directories || entry.file_type().is_ok_and(|kind| kind.is_dir()))
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .collect()
-    }
-
-    /// Whether a path below one of the trees is a directory, links not followed.
-    #[must_use]
-    pub fn is_directory(&self, path: &Path) -> bool {
-        path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
-    }
-
     fn set_path(&mut self, directory: &Path, name: &str) {
         self.path.clear();
         self.path.push(directory);

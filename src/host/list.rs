@@ -1,4 +1,4 @@
-//! What lies in the host's directories, and whose processes `<proc>` shows.
+//! What lies in the host's directories, and where its links lead.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -56,42 +56,21 @@ impl Reader {
         fs::metadata(self.root().sys.join(relative)).is_ok()
     }
 
-    /// Whether this process lives in the host's network namespace, so that what it asks of the kernel itself (netlink, ioctl) is the host's. `<proc>/1/net/dev`
-    /// and `<proc>/net/dev` are then one file: the kernel makes the files of `net` once for each namespace, and gives each an inode number of its own
-    /// (`fs/proc/proc_net.c`).
+    /// The names in a directory below one of the trees; with `directories`, of its directories only, links not followed. What cannot be read is not there.
     #[must_use]
-    pub fn in_host_network(&self) -> bool {
-        use std::os::unix::fs::MetadataExt;
-        let inode = |file: &str| fs::metadata(self.root().proc.join(file)).map(|about| about.ino());
-        match (inode("1/net/dev"), inode("net/dev")) {
-            (Ok(host), Ok(own)) => host == own && self.shows_host_processes(),
-            _ => false,
-        }
+    pub fn names(&self, path: &Path, directories: bool) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
+        entries
+            .filter_map(Result::ok)
+            .filter(|entry| !directories || entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect()
     }
 
-    /// Reads `<rootfs>/relative`; where that is a symbolic link with an absolute target (`/etc/localtime`), the target below the same root. Opened as it
-    /// stands, such a link leads out of a mounted tree, into the container's own.
-    ///
-    /// # Errors
-    /// As [`Reader::rootfs`].
-    pub fn rootfs_linked(&mut self, relative: &str) -> Result<&[u8], ReadError> {
-        let link = self.root().on_rootfs(Path::new(relative));
-        match fs::read_link(&link) {
-            Ok(target) if target.is_absolute() => {
-                let path = self.root().on_rootfs(&target);
-                self.at(&path)
-            }
-            _ => self.at(&link),
-        }
-    }
-
-    /// Whether process 1 of `<proc>` is the host's. It is when the tree is a mount (somebody put the host's there), and when this process itself lives in
-    /// the first PID namespace, whose inode number the kernel fixes (`PROC_PID_INIT_INO` in `include/linux/proc_ns.h`). In a container that sees its own
-    /// `/proc` it is not, and all of `<proc>/1` is the container's.
+    /// Whether a path below one of the trees is a directory, links not followed.
     #[must_use]
-    pub fn shows_host_processes(&self) -> bool {
-        const FIRST: &str = "pid:[4026531836]";
-        self.root().is_mounted() || fs::read_link("/proc/self/ns/pid").is_ok_and(|namespace| namespace == Path::new(FIRST))
+    pub fn is_directory(&self, path: &Path) -> bool {
+        path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
     }
 }
 
@@ -119,17 +98,6 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn an_absolute_link_stays_below_the_root() {
-        let directory = tempfile::tempdir().unwrap();
-        fs::create_dir_all(directory.path().join("etc")).unwrap();
-        fs::write(directory.path().join("target"), "x").unwrap();
-        std::os::unix::fs::symlink("/target", directory.path().join("etc/localtime")).unwrap();
-        let mut reader = Reader::new(Arc::new(Root::find(None, None, Some(directory.path().into()), None)));
-        assert_eq!(reader.rootfs_linked("etc/localtime").unwrap(), b"x");
-        assert_eq!(reader.rootfs_linked("target").unwrap(), b"x");
-    }
-
-    #[test]
     fn only_numbered_names() {
         let directory = tempfile::tempdir().unwrap();
         for name in ["class", "cpu0", "cpu10", "cpu2", "cpufreq", "cpu", "other1"] {
@@ -142,17 +110,5 @@ mod tests {
         assert!(reader.sys_has("cpu0") && !reader.sys_has("cpu7"));
         std::os::unix::fs::symlink("cpu0", directory.path().join("first")).unwrap();
         assert!(reader.sys_real("first").unwrap().ends_with("cpu0") && reader.sys_real("last").is_err());
-    }
-
-    #[test]
-    fn one_network_namespace_is_one_file() {
-        let directory = tempfile::tempdir().unwrap();
-        fs::create_dir_all(directory.path().join("1/net")).unwrap();
-        fs::create_dir_all(directory.path().join("net")).unwrap();
-        fs::write(directory.path().join("1/net/dev"), "").unwrap();
-        let reader = Reader::new(Arc::new(Root::find(Some(directory.path().into()), None, None, None)));
-        assert!(!reader.in_host_network());
-        fs::hard_link(directory.path().join("1/net/dev"), directory.path().join("net/dev")).unwrap();
-        assert!(reader.in_host_network());
     }
 }

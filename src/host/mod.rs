@@ -2,14 +2,21 @@
 //!
 //! This is the only place that opens a host file. Every path is below one of the four trees of [`Root`], so the same code reads a bare machine,
 //! a host seen from inside a container, and a recorded fixture.
+//!
+//! - Where the trees are: [`Root`]; whose namespaces they show: `namespaces`; what of them is there at all, for `skep check`: [`probe()`].
+//! - One file at a time, into a buffer that is kept: `read` ([`Reader`]); names in directories and links: `list`.
+//! - Kept open between scrapes: files of cgroups and of processes in `kept`, directories of sysfs with their attributes in `directory`.
+//! - More than a file: `mounts` (mountinfo), `processes`, `btrfs`, [`user_files`].
+//! - What is asked for and not read: [`netlink`] and on it [`rtnetlink`], [`dbus`], both of which wait as `wait` says, and the system calls of [`sys`].
+//! - Fields of what was read: [`parse`].
 
 mod btrfs;
 pub mod dbus;
 mod directory;
-pub mod folder;
 mod list;
 mod kept;
 mod mounts;
+mod namespaces;
 pub mod netlink;
 pub mod parse;
 mod probe;
@@ -18,6 +25,7 @@ mod read;
 mod root;
 pub mod rtnetlink;
 pub mod sys;
+pub mod user_files;
 mod wait;
 
 pub use btrfs::BtrfsId;

@@ -2,7 +2,7 @@
 //! `include/uapi/linux/genetlink.h`. A socket sees the network namespace that this process lives in and no other.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -68,10 +68,12 @@ impl Netlink {
         Ok(Self { socket, sequence: 0, buffer: vec![0; PIECE], patience: Patience::until(deadline) })
     }
 
-    /// The socket, for the ioctl calls that take any.
-    #[must_use]
-    pub fn descriptor(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    /// The name of an interface of the socket's network namespace.
+    ///
+    /// # Errors
+    /// `ENODEV` when there is none of this number any more.
+    pub fn interface_name(&self, number: u32) -> io::Result<String> {
+        Ok(rustix::net::netdevice::index_to_name(&self.socket, number)?)
     }
 
     /// Asks for all there is of a kind, and gives each message of the answer to `each`.
@@ -235,6 +237,12 @@ pub fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 /// The attributes of a generic netlink message, behind its own header.
 pub fn generic_attributes(body: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     attributes(body.get(4..).unwrap_or_default())
+}
+
+/// A name in an answer of the kernel's: without the zero at its end, and what may stand behind that.
+#[must_use]
+pub fn name(value: &[u8]) -> &[u8] {
+    value.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
 /// The number that `bytes` begin with, as this machine writes it.

@@ -10,6 +10,13 @@ pub fn fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|field| !field.is_empty())
 }
 
+/// What stands before and behind the first `at` of a line. `None` when there is none.
+#[must_use]
+pub fn split(line: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let (before, rest) = line.split_at_checked(memchr::memchr(at, line)?)?;
+    Some((before, rest.get(1..)?))
+}
+
 /// A decimal number of digits only. `None` for anything else, and for one over 2^64.
 #[must_use]
 pub fn unsigned(field: &[u8]) -> Option<u64> {
@@ -53,9 +60,8 @@ pub fn hexadecimal(field: &[u8]) -> Option<u64> {
 pub fn socket(line: &[u8]) -> Option<(u64, u64, u64)> {
     let mut fields = fields(line).skip(3);
     let state = hexadecimal(fields.next()?)?;
-    let queues = fields.next()?;
-    let (sent, received) = queues.split_at_checked(memchr::memchr(b':', queues)?)?;
-    Some((state, hexadecimal(sent)?, hexadecimal(received.strip_prefix(b":")?)?))
+    let (sent, received) = split(fields.next()?, b':')?;
+    Some((state, hexadecimal(sent)?, hexadecimal(received)?))
 }
 
 /// A decimal number with a fraction.
@@ -147,6 +153,10 @@ mod tests {
         for odd in [&b""[..], b"18446744073709551616", b"-1", b"1x", b" 1"] {
             assert_eq!(unsigned(odd), None);
         }
+        assert_eq!(
+            (split(b"a:b:c", b':'), split(b":", b':'), split(b"a", b':')),
+            (Some((&b"a"[..], &b"b:c"[..])), Some((&b""[..], &b""[..])), None)
+        );
         assert_eq!((hexadecimal(b"00fF"), hexadecimal(b"ffffffffffffffff")), (Some(255), Some(u64::MAX)));
         for odd in [&b""[..], b"0x1", b"10000000000000000", b"g"] {
             assert_eq!(hexadecimal(odd), None);

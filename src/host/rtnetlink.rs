@@ -4,6 +4,7 @@
 //! Source: rtnetlink(7), the kernel's `include/uapi/linux/{rtnetlink,if_link,if_addr}.h`.
 
 use std::io;
+use std::time::Instant;
 
 use super::netlink::{self, Netlink};
 
@@ -21,14 +22,14 @@ pub const LINK_NAME: u16 = 3;
 /// `IFLA_STATS64`: `struct rtnl_link_stats64`.
 pub const LINK_STATISTICS: u16 = 23;
 
-/// Asks the kernel for all objects of a kind (`LINKS`, `ADDRESSES`, `ROUTES`), and gives `take` the body of each message: the fixed head of its kind and then
+/// Asks the kernel for all objects of a kind (`LINKS`, `ADDRESSES`, `ROUTES`), waits for its answer until shortly before `deadline` at most, and gives `take` the body of each message: the fixed head of its kind and then
 /// its [attributes].
 ///
 /// # Errors
 /// What the kernel says: no rtnetlink in this kernel or sandbox, no answer in time, or an answer that is none.
-pub fn dump(kind: u16, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+pub fn dump(kind: u16, deadline: Option<Instant>, mut take: impl FnMut(&[u8])) -> io::Result<()> {
     // A head of all zeros: every family, every object.
-    Netlink::route(None)?.dump(kind, &[0; LINK_HEAD], &mut |message| take(message.body))
+    Netlink::route(deadline)?.dump(kind, &[0; LINK_HEAD], &mut |message| take(message.body))
 }
 
 /// The attributes behind a head of `head` bytes: number and value of each. What is cut off ends them.
@@ -48,17 +49,11 @@ pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     number::<4>(bytes, at).map(u32::from_ne_bytes)
 }
 
-/// A name in a message: without the zero at its end.
-#[must_use]
-pub fn name(value: &[u8]) -> &[u8] {
-    value.split(|byte| *byte == 0).next().unwrap_or_default()
-}
-
 /// The number and the name of a link.
 #[must_use]
 pub fn link(body: &[u8]) -> Option<(u32, &[u8])> {
     let (_, value) = attributes(body, LINK_HEAD).find(|(kind, _)| *kind == LINK_NAME)?;
-    Some((u32_at(body, 4)?, name(value)))
+    Some((u32_at(body, 4)?, netlink::name(value)))
 }
 
 #[cfg(test)]
@@ -70,7 +65,7 @@ mod tests {
     #[test]
     fn this_machine_has_a_loopback() {
         let mut names = Vec::new();
-        match dump(LINKS, |body| names.extend(link(body).map(|(index, name)| (index, name.to_vec())))) {
+        match dump(LINKS, None, |body| names.extend(link(body).map(|(index, name)| (index, name.to_vec())))) {
             Ok(()) => assert!(names.contains(&(1, b"lo".to_vec())), "{names:?}"),
             // A sandbox may forbid the socket; then it says so.
             Err(error) => assert!(error.raw_os_error().is_some(), "{error}"),

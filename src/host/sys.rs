@@ -148,6 +148,15 @@ pub enum Ethtool {
 /// for them, so that there is room for all that it may add between two questions.
 const ROOM: usize = 1 << 16;
 
+/// A socket to ask drivers with, which may be of any kind: it says which network namespace the devices are of.
+///
+/// # Errors
+/// What the kernel says: `EPERM` under a seccomp profile that forbids it.
+pub fn ethtool_socket() -> io::Result<OwnedFd> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    Ok(socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?)
+}
+
 /// Asks the driver of a network device, by ioctl `SIOCETHTOOL`. The answer is the structure of `include/uapi/linux/ethtool.h`. Nothing is set, which needs
 /// no privilege. No safe crate wraps it: the kernel writes through a pointer as much as the command says.
 ///

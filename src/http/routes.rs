@@ -93,11 +93,7 @@ impl Pages {
         self.metrics.scrapes.with_label_values(&[label]).inc();
         let format = format(request.headers().get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()));
         let Some(body) = coding.coded(format, body).await else {
-            return text(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "the answer could not be compressed; its log says more
-",
-            );
+            return text(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be compressed; skep's log says more\n");
         };
         let mut answer = Response::new(Full::new(body));
         if coding != Coding::Identity {

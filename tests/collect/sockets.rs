@@ -450,6 +450,21 @@ fn recorded_answers_give_their_golden_files() {
 }
 
 #[test]
+fn the_rule_for_interfaces_holds_for_these_too() {
+    let directory = |name: &str| support::path("fixtures/host").join(MACHINE).join(name).to_str().unwrap().to_owned();
+    let text = |name: &str, given: &[(&str, &str)]| {
+        let (flag, directory) = (format!("collector.{name}.fixtures"), directory(name));
+        let given: Vec<(&str, &str)> = given.iter().copied().chain([(&*flag, &*directory)]).collect();
+        support::run(&mut *built(name, &given), support::recorded(MACHINE)).text
+    };
+    assert!(!text("qdisc", &[]).contains("veth1"));
+    assert!(text("qdisc", &[("collector.interfaces.containers", "true")]).contains("veth1"));
+    for name in ["qdisc", "wifi"] {
+        assert_eq!(text(name, &[("collector.interfaces.exclude", ".")]), "", "{name}");
+    }
+}
+
+#[test]
 fn outside_the_host_s_network_the_kernel_is_not_asked() {
     for name in ["qdisc", "wifi", "ethtool"] {
         let found = support::run(&mut *built(name, &[]), support::recorded(MACHINE));

@@ -1,4 +1,5 @@
-//! Files that users put into folders, as the textfile collector's: folders by wildcards, and files that may be anything.
+//! Files of people and not of the kernel, which may be anything: those of the textfile collector, in folders by wildcards, and those below the host's root, where
+//! links lead into another tree.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -104,6 +105,15 @@ impl Reader {
             Ok(changed) => Ok((changed, &self.buffer)),
             Err(source) => Err(ReadError { path: path.to_owned(), source }),
         }
+    }
+
+    /// Reads `<rootfs>/relative`; where that is a symbolic link with an absolute target (`/etc/localtime`), the target below the same root.
+    ///
+    /// # Errors
+    /// As [`Reader::rootfs`].
+    pub fn rootfs_linked(&mut self, relative: &str) -> Result<&[u8], ReadError> {
+        let path = self.link_on_rootfs(self.root().on_rootfs(Path::new(relative)));
+        self.at(&path)
     }
 
     /// `path`, or the file of the host that it points to where it is below a mounted root and a symbolic link with an absolute target: as it stands, such a
@@ -289,6 +299,9 @@ mod tests {
         std::os::unix::fs::symlink("/target", directory.path().join("link")).unwrap();
         let below = |name: &str| directory.path().join(name);
         assert_eq!(reader(directory.path()).link_on_rootfs(below("link")), below("target"));
+        fs::write(below("target"), "x").unwrap();
+        assert_eq!(reader(directory.path()).rootfs_linked("link").unwrap(), b"x");
+        assert_eq!(reader(directory.path()).rootfs_linked("target").unwrap(), b"x");
         assert_eq!(reader(directory.path()).link_on_rootfs(below("etc")), below("etc"));
         assert_eq!(reader(Path::new("/")).link_on_rootfs(below("link")), below("link"));
     }

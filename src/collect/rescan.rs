@@ -3,16 +3,16 @@
 /// For how many scrapes what was found is good while the names are the same: ten minutes, at one scrape every 15 seconds.
 const SCRAPES: u32 = 40;
 
-/// The names of devices at the last look around.
+/// The names of devices at the last look around, and how long ago that was.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct Rescan {
     names: Option<Vec<String>>,
     age: u32,
 }
 
-impl Known {
+impl Rescan {
     /// Whether the devices have to be looked at again, for their names are others or the last look is long ago.
-    pub(super) fn is_stale(&mut self, names: Vec<String>) -> bool {
+    pub(super) fn is_due(&mut self, names: Vec<String>) -> bool {
         self.age += 1;
         if self.age < SCRAPES && self.names.as_ref() == Some(&names) {
             return false;
@@ -23,7 +23,7 @@ impl Known {
     }
 
     /// The next scrape looks around: a file that was there is gone.
-    pub(super) fn forget(&mut self) {
+    pub(super) fn at_once(&mut self) {
         self.names = None;
     }
 }
@@ -35,12 +35,12 @@ mod tests {
     #[test]
     fn looks_again_when_names_change_and_now_and_then() {
         let names = |name: &str| vec![name.to_owned()];
-        let mut known = Known::default();
-        assert!(known.is_stale(names("a")) && !known.is_stale(names("a")));
-        assert!(known.is_stale(names("b")) && !known.is_stale(names("b")));
-        known.forget();
-        assert!(known.is_stale(names("b")));
-        assert_eq!((0..2 * SCRAPES).filter(|_| known.is_stale(names("b"))).count(), 2);
-        assert!(Known::default().is_stale(Vec::new()));
+        let mut rescan = Rescan::default();
+        assert!(rescan.is_due(names("a")) && !rescan.is_due(names("a")));
+        assert!(rescan.is_due(names("b")) && !rescan.is_due(names("b")));
+        rescan.at_once();
+        assert!(rescan.is_due(names("b")));
+        assert_eq!((0..2 * SCRAPES).filter(|_| rescan.is_due(names("b"))).count(), 2);
+        assert!(Rescan::default().is_due(Vec::new()));
     }
 }
