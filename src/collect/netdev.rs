@@ -207,7 +207,13 @@ impl Collector for NetDev {
                 }
                 None
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                // The addresses are in other files.
+                if self.addresses {
+                    addresses::write(host, out, odd, &self.interfaces);
+                }
+                return Err(error.into());
+            }
         };
         rows.truncate(count);
 
