@@ -72,6 +72,13 @@ impl Collector for Btrfs {
             // node_exporter names a file system by what its metadata are marked with, which stays when it is given another id (btrfstune -m). Such a one may
             // be a copy of another that is mounted too: then it goes by its own id, for two may not have one name.
             let marked = storage::text(host, odd, &format!("fs/btrfs/{name}/metadata_uuid")).filter(|marked| !marked.is_empty());
+            let marked = marked.filter(|marked| {
+                let is_id = id(marked).is_some();
+                if !is_id {
+                    odd.tell(&format_args!("fs/btrfs/{name}/metadata_uuid: {marked:?} is no id"));
+                }
+                is_id
+            });
             let uuid = marked.filter(|marked| !names.contains(marked) && !used.contains(marked)).unwrap_or_else(|| name.clone());
             let devices = id(name).and_then(|id| asked.get(&id));
             of_file_system(host, odd, &mut families, (name, &uuid), devices.map(Vec::as_slice));

@@ -208,7 +208,13 @@ impl Collector for NetDev {
                 }
                 None
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                // The addresses are in other files.
+                if self.addresses {
+                    addresses::write(pass, &self.interfaces);
+                }
+                return Err(error.into());
+            }
         };
         rows.truncate(count);
 

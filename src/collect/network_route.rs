@@ -59,6 +59,7 @@ impl Collector for NetworkRoute {
         let deadline = pass.deadline;
         let (host, out, odd) = pass.split();
         let mut table = Table { interfaces: &self.interfaces, names: BTreeMap::new(), counts: BTreeMap::new(), told: Vec::new() };
+        let mut is_whole = true;
         if host.in_host_network() {
             let failed = |error| CollectError::Other(format!("rtnetlink: {error}"));
             rtnetlink::dump(rtnetlink::LINKS, deadline, |body| {
@@ -69,7 +70,7 @@ impl Collector for NetworkRoute {
             .map_err(failed)?;
             rtnetlink::dump(rtnetlink::ROUTES, deadline, |body| of_message(body, |route| table.add(route))).map_err(failed)?;
         } else {
-            let mut found = false;
+            let (mut found, mut failure) = (false, None);
             for (file, of_line) in [("route", of_line4 as OfLine), ("ipv6_route", of_line6)] {
                 let read = host.net_lines(file, |line| match of_line(line) {
                     Some(Some(route)) => table.add(route),
@@ -79,15 +80,25 @@ impl Collector for NetworkRoute {
                 match read {
                     Ok(_) => found = true,
                     Err(error) if error.is_absent() => {}
-                    Err(error) => return Err(error.into()),
+                    Err(error) => failure = failure.or(Some(error)),
                 }
             }
-            if !found {
-                return Ok(Presence::Absent);
+            match failure {
+                Some(error) if !found => return Err(error.into()),
+                // Routes of the one protocol are no number of routes.
+                Some(error) => {
+                    odd.tell(&error);
+                    is_whole = false;
+                }
+                None if !found => return Ok(Presence::Absent),
+                None => {}
             }
         }
-        let Table { counts, told, .. } = table;
-        let left_out: Vec<&String> = counts.keys().filter(|name| self.interfaces.is_containers(host, name.as_bytes())).collect();
+        let Table { mut counts, told, .. } = table;
+        let left_out: Vec<String> = counts.keys().filter(|name| self.interfaces.is_containers(host, name.as_bytes())).cloned().collect();
+        if !is_whole {
+            counts.clear();
+        }
         write(&counts, &told, &left_out, odd).write(out);
         Ok(Presence::Present)
     }
@@ -118,9 +129,9 @@ impl Table<'_> {
     }
 }
 
-fn write(counts: &BTreeMap<String, u64>, told: &[(String, Route)], left_out: &[&String], odd: &mut Oddities) -> Families {
+fn write(counts: &BTreeMap<String, u64>, told: &[(String, Route)], left_out: &[String], odd: &mut Oddities) -> Families {
     let mut families = Families::default();
-    for (device, count) in counts.iter().filter(|(device, _)| !left_out.contains(device)) {
+    for (device, count) in counts.iter().filter(|(device, _)| !left_out.contains(&device)) {
         families.gauge("node_network_routes", "network routes by interface", &[("device", device)], *count);
     }
     if told.len() > MOST {

@@ -378,6 +378,14 @@ fn message(bytes: &[u8]) -> Option<Incoming<'_>> {
     }
 }
 
+/// What is made of bytes that a bus sends, for tests/fuzz.
+#[doc(hidden)]
+#[must_use]
+pub fn reply(bytes: &[u8]) -> Option<Result<Reply<'_>, Refused>> {
+    size(bytes).ok().flatten()?;
+    message(bytes).map(|message| message.reply)
+}
+
 /// An answer.
 #[derive(Debug, Clone)]
 pub struct Reply<'a> {

@@ -12,6 +12,7 @@ use std::os::unix::fs::DirEntryExt;
 
 use rustix::fs::{Mode, OFlags};
 
+use super::read::WITHOUT_WAITING;
 use super::{ReadError, Reader};
 
 /// An attribute of sysfs is at most a page long (`Documentation/filesystems/sysfs.rst`).
@@ -72,7 +73,7 @@ impl Reader {
         let count = if let Some(file) = kept {
             rustix::io::pread(file, &mut self.buffer, 0)?
         } else {
-            let file = rustix::fs::openat(&directory.0, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+            let file = rustix::fs::openat(&directory.0, name, OFlags::RDONLY | OFlags::CLOEXEC | WITHOUT_WAITING, Mode::empty())?;
             let count = rustix::io::read(&file, &mut self.buffer);
             // One that has no value now may have one the next time.
             if let Some(slot) = slot {

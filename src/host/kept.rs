@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::read::{ReadError, Reader, fill, fill_from};
+use super::read::{ReadError, Reader, WITHOUT_WAITING, fill, fill_from, open};
 
 /// A place for a file that may be kept open.
 #[derive(Debug, Default)]
@@ -41,7 +41,7 @@ impl Reader {
             slot.file = None;
         }
         self.set_path(directory, name);
-        let file = File::open(&self.path).and_then(|file| read_at_start(&file, &mut self.buffer).map(|()| file));
+        let file = open(&self.path).and_then(|file| read_at_start(&file, &mut self.buffer).map(|()| file));
         match file {
             Ok(file) => {
                 slot.file = Some(file);
@@ -80,7 +80,7 @@ impl Reader {
     /// # Errors
     /// [`ReadError`], [absent](ReadError::is_absent) also when the process has ended.
     pub fn of_process(&mut self, process: &Process, name: &str) -> Result<&[u8], ReadError> {
-        let opened = rustix::fs::openat(&process.directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let opened = rustix::fs::openat(&process.directory, name, OFlags::RDONLY | OFlags::CLOEXEC | WITHOUT_WAITING, Mode::empty());
         let read = opened.map_err(io::Error::from).and_then(|file| read_at_start(&File::from(file), &mut self.buffer));
         match read {
             Ok(()) => Ok(&self.buffer),

@@ -1,16 +1,21 @@
 //! Reading small kernel files into one buffer that is kept.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use rustix::fs::OFlags;
 
 use super::Root;
 
 /// A host file larger than this is refused: no file that a collector reads comes near it.
 const LARGEST_FILE: usize = 16 << 20;
 const STEP: usize = 16 << 10;
+/// See [`open`].
+pub(super) const WITHOUT_WAITING: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY);
 
 /// A host file that could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -184,7 +189,7 @@ impl Reader {
             self.path.clone_from(&self.root.proc);
             self.path.push(directory);
             self.path.push(relative);
-            match File::open(&self.path).and_then(|file| each_line(file, &mut self.buffer, &mut take)) {
+            match open(&self.path).and_then(|file| each_line(file, &mut self.buffer, &mut take)) {
                 Ok(()) => return Ok(source),
                 Err(error) => {
                     let error = ReadError { path: self.path.clone(), source: error };
@@ -218,9 +223,15 @@ impl Reader {
     }
 }
 
+/// Opens for reading and never waits for it: at a pipe without a writer the kernel would, and a tree may be anything that somebody has mounted there. On files of
+/// proc and sysfs the flags mean nothing.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(WITHOUT_WAITING.bits().cast_signed()).open(path)
+}
+
 /// Reads a whole file into `buffer`.
 pub(super) fn fill(path: &Path, buffer: &mut Vec<u8>) -> io::Result<()> {
-    let mut file = File::open(path)?;
+    let mut file = open(path)?;
     fill_from(buffer, |free, _| file.read(free))
 }
 
@@ -256,7 +267,7 @@ fn each_line(mut file: impl Read, buffer: &mut Vec<u8>, take: &mut impl FnMut(&[
 /// Reads the first page of a file into `buffer` at one go.
 pub(super) fn fill_once(path: &Path, buffer: &mut Vec<u8>) -> io::Result<()> {
     const PAGE: usize = 4096;
-    let mut file = File::open(path)?;
+    let mut file = open(path)?;
     buffer.resize(PAGE, 0);
     match file.read(buffer) {
         Ok(count) => {
@@ -374,6 +385,24 @@ mod tests {
         assert!([2, 5, 6, 11, 13, 16, 19, 22, 61, 110].into_iter().all(|number| answer(number).is_no_value()));
         // ENOMEM, EISDIR, EMFILE.
         assert!(![12, 21, 24].into_iter().any(|number| answer(number).is_no_value()));
+    }
+
+    #[test]
+    fn a_pipe_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(directory.path().join("proc/1/net")).unwrap();
+        std::fs::create_dir_all(directory.path().join("sys/class")).unwrap();
+        let path = |name: &str| directory.path().join(name);
+        for name in ["proc/stat", "proc/1/net/tcp", "sys/class/value"] {
+            rustix::fs::mknodat(rustix::fs::CWD, path(name), rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+        }
+        let mut reader = reader(directory.path());
+        assert_eq!(reader.proc("stat").unwrap(), b"");
+        assert_eq!(reader.attribute("class/value").unwrap(), b"");
+        assert_eq!(reader.net_lines("tcp", |_| panic!("a line")).unwrap(), NetSource::Host);
+        assert_eq!(reader.kept(&path("sys"), "class/value", &mut Default::default()).unwrap(), b"");
+        let class = reader.sys_directory("class").unwrap();
+        assert_eq!(reader.attribute_in(&class, c"value", None).unwrap(), b"");
     }
 
     #[test]

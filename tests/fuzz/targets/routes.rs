@@ -1,0 +1,19 @@
+//! Any text as a route, a list of routes, the name of an index, a time, a size.
+#![no_main]
+
+use skep::config::{RouteSpec, split_list, units};
+use skep::logs::index::IndexPattern;
+
+libfuzzer_sys::fuzz_target!(|text: &str| {
+    for route in split_list(text) {
+        if let Ok(spec) = RouteSpec::parse(route) {
+            assert!(!spec.name().is_empty());
+        }
+    }
+    drop((units::duration(text), units::size(text)));
+    if let Ok(index) = IndexPattern::parse(text) {
+        for time in [i64::MIN, 0, i64::MAX] {
+            index.write(time, &mut Vec::new());
+        }
+    }
+});
