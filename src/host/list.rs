@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{ReadError, Reader};
+use super::{Mount, ReadError, Reader, parse};
 
 impl Reader {
     /// The names in the directory `<sys>/relative` that begin with `prefix` and go on with a digit, in the order of their names as text: `cpu0`, `cpu1`,
@@ -85,6 +85,30 @@ impl Reader {
         }
     }
 
+    /// Refuses where the root file system that is read is the own one of a container, though the host's procfs is mounted: what its files say is of the image and
+    /// not of the host. Told by the number of the root's mount, which is one for the whole machine (`mnt_id` in `fs/namespace.c`); where it cannot be told nothing
+    /// is refused.
+    ///
+    /// # Errors
+    /// [`ReadError`] with the sentence.
+    pub fn needs_host_rootfs(&mut self) -> Result<(), ReadError> {
+        if !self.root().is_mounted() || !self.root().is_own_rootfs() {
+            return Ok(());
+        }
+        let mut number = |file: &str| {
+            let bytes = self.proc(file).ok()?;
+            let mounts = parse::lines(bytes).filter_map(Mount::of);
+            mounts.filter(|mount| &*mount.point == b"/").map(|mount| mount.number.0).last()
+        };
+        match (number("1/mountinfo"), number("self/mountinfo")) {
+            (Some(host), Some(own)) if host != own => {
+                let why = "it is the agent's own and not the host's; mount the host's / at /host/root, or set --path.rootfs";
+                Err(ReadError { path: self.root().rootfs.clone(), source: std::io::Error::other(why) })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether process 1 of `<proc>` is the host's. It is when the tree is a mount (somebody put the host's there), and when this process itself lives in
     /// the first PID namespace, whose inode number the kernel fixes (`PROC_PID_INIT_INO` in `include/linux/proc_ns.h`). In a container that sees its own
     /// `/proc` it is not, and all of `<proc>/1` is the container's.
@@ -127,6 +151,23 @@ mod tests {
         let mut reader = Reader::new(Arc::new(Root::find(None, None, Some(directory.path().into()), None)));
         assert_eq!(reader.rootfs_linked("etc/localtime").unwrap(), b"x");
         assert_eq!(reader.rootfs_linked("target").unwrap(), b"x");
+    }
+
+    #[test]
+    fn a_container_s_root_is_no_host_s() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |rootfs: &str| Reader::new(Arc::new(Root::find(Some(directory.path().into()), None, Some(rootfs.into()), None)));
+        for (process, number) in [("1", 20), ("self", 900)] {
+            assert!(at("/").needs_host_rootfs().is_ok());
+            fs::create_dir_all(directory.path().join(process)).unwrap();
+            let line = format!("{number} 1 8:1 / / rw - ext4 /dev/a rw\n");
+            fs::write(directory.path().join(process).join("mountinfo"), line).unwrap();
+        }
+        let why = at("/").needs_host_rootfs().unwrap_err();
+        assert!(!why.is_absent() && why.to_string().contains("--path.rootfs"), "{why}");
+        assert!(at("/host/root").needs_host_rootfs().is_ok());
+        fs::copy(directory.path().join("1/mountinfo"), directory.path().join("self/mountinfo")).unwrap();
+        assert!(at("/").needs_host_rootfs().is_ok());
     }
 
     #[test]
