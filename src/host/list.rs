@@ -5,6 +5,28 @@ use std::path::{Path, PathBuf};
 
 use super::{Mount, ReadError, Reader, parse};
 
+/// What a process may have a copy of for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Namespace {
+    /// Shared memory, semaphores and message queues.
+    Ipc,
+    /// The names of host and domain.
+    Uts,
+    /// The numbers of processes.
+    Pid,
+}
+
+impl Namespace {
+    fn is_first(self) -> bool {
+        let (name, number) = match self {
+            Self::Ipc => ("ipc", 4_026_531_839u32),
+            Self::Uts => ("uts", 4_026_531_838),
+            Self::Pid => ("pid", 4_026_531_836),
+        };
+        fs::read_link(format!("/proc/self/ns/{name}")).is_ok_and(|link| link.as_os_str() == format!("{name}:[{number}]").as_str())
+    }
+}
+
 impl Reader {
     /// The names in the directory `<sys>/relative` that begin with `prefix` and go on with a digit, in the order of their names as text: `cpu0`, `cpu1`,
     /// `cpu10`, `cpu2`. Names that are not UTF-8 are none of these.
@@ -85,6 +107,14 @@ impl Reader {
         }
     }
 
+    /// Whether what `<proc>/sys` says of a namespace's own settings is the host's: this process lives in the first namespace of that kind, whose inode number the
+    /// kernel fixes (`include/linux/proc_ns.h`). A tree that is no procfs is a recording, and nobody's but the host's.
+    #[must_use]
+    pub fn in_first(&self, namespace: Namespace) -> bool {
+        let is_procfs = rustix::fs::statfs(&self.root().proc).is_ok_and(|about| about.f_type == rustix::fs::PROC_SUPER_MAGIC);
+        !is_procfs || namespace.is_first()
+    }
+
     /// Refuses where the root file system that is read is the own one of a container, though the host's procfs is mounted: what its files say is of the image and
     /// not of the host. Told by the number of the root's mount, which is one for the whole machine (`mnt_id` in `fs/namespace.c`); where it cannot be told nothing
     /// is refused.
@@ -114,8 +144,7 @@ impl Reader {
     /// `/proc` it is not, and all of `<proc>/1` is the container's.
     #[must_use]
     pub fn shows_host_processes(&self) -> bool {
-        const FIRST: &str = "pid:[4026531836]";
-        self.root().is_mounted() || fs::read_link("/proc/self/ns/pid").is_ok_and(|namespace| namespace == Path::new(FIRST))
+        self.root().is_mounted() || Namespace::Pid.is_first()
     }
 }
 

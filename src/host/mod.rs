@@ -23,6 +23,7 @@ mod wait;
 pub use btrfs::BtrfsId;
 pub use directory::{Directory, Slot, files_to_keep};
 pub use kept::{Kept, Process};
+pub use list::Namespace;
 pub use mounts::Mount;
 pub use probe::{Probe, probe};
 pub use processes::Task;
