@@ -30,6 +30,9 @@ const WORKERS: usize = 2;
 const LOOK: Duration = Duration::from_millis(100);
 /// A collector that runs for longer than this while others wait gets its worker replaced.
 const SLOW: Duration = Duration::from_millis(200);
+/// However short a scrape's limit is, a collector that runs for less than this is not taken for one that hangs: whoever asks with a limit of a millisecond would
+/// otherwise take it from all the others.
+const SHORTEST: Duration = Duration::from_secs(1);
 /// Families left out that the log tells of; later ones are counted only.
 const TOLD_FAMILIES: usize = 64;
 
@@ -333,15 +336,17 @@ impl Scraper {
     fn give_up(&self, wanted: &[usize], flight: &Arc<Flight>) {
         for slot in wanted.iter().filter_map(|index| self.slots.get(*index)) {
             let (newly_overdue, newly_replaced) = match &mut *held(&slot.state) {
-                SlotState::Running { since, waiting, overdue, replaced } if since.elapsed() >= flight.patience => {
+                SlotState::Running { since, waiting, overdue, replaced } => {
+                    let ran = since.elapsed();
                     let before = waiting.len();
-                    waiting.retain(|waits| !Arc::ptr_eq(waits, flight));
+                    waiting.retain(|waits| ran < flight.patience || !Arc::ptr_eq(waits, flight));
                     if waiting.len() < before {
                         flight.report();
                     }
-                    (!std::mem::replace(overdue, true), !std::mem::replace(replaced, true))
+                    let hangs = ran >= flight.patience.max(SHORTEST.min(self.patience));
+                    (hangs && !std::mem::replace(overdue, true), hangs && !std::mem::replace(replaced, true))
                 }
-                SlotState::Running { .. } | SlotState::Idle(_) => (false, false),
+                SlotState::Idle(_) => (false, false),
             };
             if newly_overdue {
                 if !std::mem::replace(&mut held(&slot.trouble).is_slow, true) {
@@ -755,6 +760,31 @@ mod tests {
         for name in ["h1", "h2", "h3"] {
             assert!(answer.contains(&format!("node_scrape_collector_success{{collector=\"{name}\"}} 0")), "{answer}");
         }
+    }
+
+    /// One who asks with a limit that nothing can keep takes nothing from the others.
+    #[tokio::test]
+    async fn a_hasty_scrape_costs_no_other_one() {
+        let (runs, running) = sync_channel(10);
+        let (let_go, going) = sync_channel(10);
+        let scraper = scraper(vec![("slow", Group::Node, Box::new(Hangs(runs, going)))]);
+        let all = scraper.select(|_, _| true);
+        let hasty = text(&scraper.scrape(all, Duration::from_millis(1)).await);
+        assert!(!hasty.contains("late 1"), "{hasty}");
+        let patient = tokio::spawn({
+            let scraper = Arc::clone(&scraper);
+            async move { scraper.scrape(all, Duration::from_secs(600)).await }
+        });
+        // The hasty one may have gone before the collector began; then the other one begins it.
+        tokio::task::spawn_blocking(move || running.recv().map(|()| running)).await.unwrap().unwrap();
+        while !matches!(&*held(&scraper.slots[0].state), SlotState::Running { waiting, .. } if !waiting.is_empty())
+            && !patient.is_finished()
+        {
+            tokio::task::yield_now().await;
+        }
+        let_go.send(()).unwrap();
+        let_go.send(()).unwrap();
+        assert!(text(&patient.await.unwrap()).contains("late 1"));
     }
 
     /// Nobody waits for one after the other: what stands behind many that hang is in the first answer, and in each that follows.
