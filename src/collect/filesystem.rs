@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::duration::duration;
 use super::filter::Filter;
 use super::statpool::{Ask, Figures, Outcome, Pool};
-use super::{CollectError, Collector, Entry, Oddities, Pass, Presence, entry};
+use super::{CollectError, Collector, Entry, Pass, Presence, entry};
 use crate::config::{Flag, FlagKind, Settings};
 use crate::exposition::Writer;
 use crate::host::{self, Root, parse};
@@ -78,10 +78,15 @@ fn build(settings: &Settings) -> Result<Box<dyn Collector>, String> {
         timeout: duration(settings, &TIMEOUT, Duration::from_secs(5))?,
         pool: Pool::new(workers, Arc::new(statvfs)),
         raw: Vec::new(),
+        own: Vec::new(),
         mounts: Vec::new(),
         asks: Vec::new(),
+        odd: Vec::new(),
     }))
 }
+
+/// Oddities of one file that are kept.
+const MOST_ODD: usize = 64;
 
 struct Filesystem {
     points: Filter,
@@ -90,8 +95,12 @@ struct Filesystem {
     pool: Pool,
     /// The file as it was when `mounts` was made of it: it is taken apart only when it changed.
     raw: Vec<u8>,
+    /// What this process itself has mounted, where the host's root is seen through a mount.
+    own: Vec<u8>,
     mounts: Vec<Mount>,
     asks: Vec<Ask>,
+    /// What of the file could not be understood, or cannot be asked; told at every scrape, for it is so until the file changes.
+    odd: Vec<String>,
 }
 
 /// A mount that is exported.
@@ -103,8 +112,8 @@ struct Mount {
     labels: LabelSet,
     info: LabelSet,
     read_only: bool,
-    /// The index of its question in `asks`.
-    ask: usize,
+    /// The index of its question in `asks`; `None` of a mount that this process does not see, whose figures would be another's.
+    ask: Option<usize>,
 }
 
 impl Collector for Filesystem {
@@ -113,16 +122,25 @@ impl Collector for Filesystem {
         let (host, out, odd) = pass.split();
         // Those of the first process are the host's. Where it is hidden (hidepid=), this process sees at least what is mounted into its own namespace.
         let raw = &mut self.raw;
-        let (changed, is_first) = match host.proc("1/mountinfo").map(|bytes| keep(raw, bytes)) {
+        let (mut changed, is_first) = match host.proc("1/mountinfo").map(|bytes| keep(raw, bytes)) {
             Ok(changed) => (changed, true),
             Err(first) => match host.proc("self/mountinfo").map(|bytes| keep(raw, bytes)) {
                 Ok(changed) => (changed, false),
                 Err(second) => return Err(if second.is_absent() { first } else { second }.into()),
             },
         };
-        if changed {
-            self.read(host.root(), odd);
+        // Where the trees are mounts, those that are there now may not be those of the start: a mount of the host's comes in only where it is propagated.
+        let (proc, rootfs) = (host.root().is_mounted(), !host.root().is_own_rootfs());
+        if is_first && (proc || rootfs) && (changed || self.mounts.iter().any(|mount| mount.ask.is_none())) {
+            match host.proc("self/mountinfo") {
+                Ok(bytes) => changed |= keep(&mut self.own, bytes),
+                Err(_) => self.own.clear(),
+            }
         }
+        if changed {
+            self.read(host.root());
+        }
+        self.odd.iter().for_each(|what| odd.tell(what));
         let is_host = is_first && host.shows_host_processes();
         let help = "Whether the filesystem metrics are of the host's mounts (1) or of those that the agent sees (0).";
         out.gauge("node_mounts_host", help, is_host);
@@ -156,18 +174,21 @@ fn keep(raw: &mut Vec<u8>, bytes: &[u8]) -> bool {
 impl Filesystem {
     /// Makes `mounts` and `asks` of `raw`. A mount on whose root another one stands is left out, for nobody can ask it any more: at its point the other one
     /// answers. What is left of mounts with the same labels is exported once, as the last of them (node_exporter issues 377, 2514, 2805 and 3261).
-    fn read(&mut self, root: &Root, odd: &mut Oddities) {
+    fn read(&mut self, root: &Root) {
+        self.odd.clear();
         let found: Vec<host::Mount<'_>> = parse::lines(&self.raw)
             .filter_map(|line| {
                 let mount = host::Mount::of(line);
-                if mount.is_none() {
-                    odd.line("mountinfo", line);
+                if mount.is_none() && self.odd.len() < MOST_ODD {
+                    let shown = line.get(..120).unwrap_or(line);
+                    self.odd.push(format!("mountinfo: {:?}", String::from_utf8_lossy(shown)));
                 }
                 mount
             })
             .collect();
         let hiding: HashSet<(u64, &[u8])> = found.iter().map(|mount| (mount.number.1, &*mount.point)).collect();
         let view = View::of(root, found.iter().map(|mount| &*mount.point));
+        let seen = if view == View::Host { Seen::of(root, &self.own) } else { None };
         self.mounts.clear();
         self.asks.clear();
         let mut known: HashMap<(String, String, String), usize> = HashMap::new();
@@ -179,6 +200,14 @@ impl Filesystem {
                 continue;
             }
             let (major, minor) = mount.device_number;
+            let is_seen = seen.as_ref().is_none_or(|seen| seen.has(point, mount.device_number));
+            if !is_seen && self.odd.len() < MOST_ODD {
+                let path = root.on_rootfs(Path::new(OsStr::from_bytes(point)));
+                self.odd.push(format!(
+                    "{label} of the host is not mounted at {} for the agent; mount the host's / at /host/root with propagation rslave, or set --path.rootfs",
+                    path.display()
+                ));
+            }
             let exported = Mount {
                 labels: LabelSet::of([("device", &*device), ("mountpoint", &*label), ("fstype", &*kind), ("device_error", "")]),
                 info: LabelSet::of([
@@ -188,16 +217,17 @@ impl Filesystem {
                     ("mountpoint", &*label),
                 ]),
                 read_only: mount.read_only,
-                ask: *asked.entry(point.to_vec()).or_insert(self.asks.len()),
+                ask: is_seen.then(|| *asked.entry(point.to_vec()).or_insert(self.asks.len())),
                 device,
                 point: label,
                 kind,
             };
             // Several at one point (of another type, or by another name) are one question.
             let may_hang = mount.may_hang();
-            match self.asks.get_mut(exported.ask) {
-                Some(ask) => ask.may_hang |= may_hang,
-                None => self.asks.push(Ask {
+            match exported.ask.map(|ask| self.asks.get_mut(ask)) {
+                None => {}
+                Some(Some(ask)) => ask.may_hang |= may_hang,
+                Some(None) => self.asks.push(Ask {
                     path: root.on_rootfs(Path::new(OsStr::from_bytes(point))).into(),
                     may_hang,
                     peer: peer(&mount.source).into(),
@@ -215,11 +245,11 @@ impl Filesystem {
     }
 
     fn write(&self, outcomes: &[Outcome], out: &mut Writer) {
-        let rows = || self.mounts.iter().filter_map(|mount| Some((mount, outcomes.get(mount.ask)?)));
+        let rows = || self.mounts.iter().map(|mount| (mount, mount.ask.and_then(|ask| outcomes.get(ask))));
         for (name, help, figure) in FIGURES {
             let mut family = out.family(name, Kind::Gauge, help);
             for (mount, outcome) in rows() {
-                if let Outcome::Answered(Ok(figures)) = outcome {
+                if let Some(Outcome::Answered(Ok(figures))) = outcome {
                     family.sample_of(&mount.labels, &[], figure(figures));
                 }
             }
@@ -245,7 +275,7 @@ impl Filesystem {
         let mut written: Vec<&LabelSet> = Vec::with_capacity(self.mounts.len());
         for (mount, outcome) in rows() {
             // Its labels have no type: two file systems of one source at one point would be one series twice.
-            if matches!(outcome, Outcome::Answered(Ok(_))) && !written.contains(&&mount.info) {
+            if matches!(outcome, Some(Outcome::Answered(Ok(_)))) && !written.contains(&&mount.info) {
                 family.sample_of(&mount.info, &[], 1u64);
                 written.push(&mount.info);
             }
@@ -288,6 +318,30 @@ impl<'a> View<'a> {
     }
 }
 
+/// The mounts that this process has below the root file system of the host. A mount that was made on the host since, and was not propagated, is none of them: at
+/// its point lies the file system below it, and that one's figures under this one's name would be a wrong answer that nobody sees.
+struct Seen {
+    mounts: HashSet<(Vec<u8>, (u64, u64))>,
+}
+
+impl Seen {
+    /// Those of this process' own mountinfo. `None` where the root is no mount: a directory is a copy or a recording, of which nothing can be said.
+    fn of(root: &Root, own: &[u8]) -> Option<Self> {
+        let prefix = root.rootfs.as_os_str().as_bytes();
+        let prefix = prefix.strip_suffix(b"/").unwrap_or(prefix);
+        let mounts: HashSet<(Vec<u8>, (u64, u64))> = parse::lines(own)
+            .filter_map(host::Mount::of)
+            .filter_map(|mount| Some((below(&mount.point, prefix)?.to_vec(), mount.device_number)))
+            .collect();
+        mounts.iter().any(|(point, _)| point == b"/").then_some(Self { mounts })
+    }
+
+    /// Whether the file system `device` of the host's is mounted for this process where the host has it at `point`.
+    fn has(&self, point: &[u8], device: (u64, u64)) -> bool {
+        self.mounts.contains(&(point.to_vec(), device))
+    }
+}
+
 /// `/host/root/srv` below `/host/root` is `/srv`, `/host/root` itself is `/`.
 fn below<'p>(point: &'p [u8], prefix: &[u8]) -> Option<&'p [u8]> {
     match point.strip_prefix(prefix)? {
@@ -310,7 +364,8 @@ fn statvfs(path: &Path) -> io::Result<Figures> {
 }
 
 /// Why there are no figures, in the words of node_exporter; `None` when there are. The words are ours, not the C library's, which differ from one to the other.
-fn why(outcome: &Outcome) -> Option<&'static str> {
+fn why(outcome: Option<&Outcome>) -> Option<&'static str> {
+    let Some(outcome) = outcome else { return Some("not mounted for the agent") };
     match outcome {
         Outcome::Answered(Ok(_)) => None,
         Outcome::Hangs => Some("mountpoint timeout"),
@@ -370,12 +425,20 @@ mod tests {
             timeout: Duration::from_secs(60),
             pool: Pool::new(1, Arc::new(stat)),
             raw: Vec::new(),
+            own: Vec::new(),
             mounts: Vec::new(),
             asks: Vec::new(),
+            odd: Vec::new(),
         };
-        let mut pass = Pass::new(&mut reader, &mut writer);
-        assert_eq!(collector.collect(&mut pass).unwrap(), Presence::Present);
-        let odd = pass.oddities().0;
+        // What is odd is so at every scrape, also when the file is not taken apart again.
+        let odd = [(); 2].map(|()| {
+            writer.clear();
+            let mut pass = Pass::new(&mut reader, &mut writer);
+            assert_eq!(collector.collect(&mut pass).unwrap(), Presence::Present);
+            pass.oddities().0
+        });
+        assert_eq!(odd[0], odd[1]);
+        let odd = odd[0];
         (String::from_utf8(writer.text().to_vec()).unwrap(), odd)
     }
 
@@ -404,6 +467,43 @@ mod tests {
         assert_eq!(odd, 1);
     }
 
+    /// A mount that was made after the start and is not propagated, and another file system than the host's at the same place: what lies there is not what was
+    /// asked for.
+    #[test]
+    fn what_is_not_mounted_here_has_no_figures_of_another() {
+        let directory = tempfile::tempdir().unwrap();
+        for process in ["1", "self"] {
+            std::fs::create_dir_all(directory.path().join(process)).unwrap();
+        }
+        let host = "1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 8:2 / /late rw - ext4 /dev/b rw\n3 1 8:3 / /other rw - ext4 /dev/c rw\n";
+        std::fs::write(directory.path().join("1/mountinfo"), host).unwrap();
+        let mut root = root("/host/root");
+        root.proc = directory.path().into();
+        let mut reader = Reader::new(Arc::new(root));
+        let mut collector = build(&Settings::default()).unwrap();
+        let mut scrape = |own: &str| {
+            std::fs::write(directory.path().join("self/mountinfo"), own).unwrap();
+            let mut writer = Writer::new(Arc::default());
+            let mut pass = Pass::new(&mut reader, &mut writer);
+            assert_eq!(collector.collect(&mut pass).unwrap(), Presence::Present);
+            let odd = pass.oddities();
+            (String::from_utf8(writer.text().to_vec()).unwrap(), odd)
+        };
+        let missing = |text: &str| text.matches("device_error=\"not mounted for the agent\"} 1\n").count();
+        let at_start =
+            "9 0 0:99 / / rw - overlay o rw\n10 9 8:1 / /host/root rw - ext4 /dev/a rw\n11 10 0:50 / /host/root/other rw - tmpfs t rw\n";
+        let (text, (count, example)) = scrape(at_start);
+        assert_eq!((missing(&text), count), (2, 2), "{text}");
+        assert!(example.contains("/late of the host is not mounted at /host/root/late") && example.contains("rslave"), "{example}");
+        // It is looked at again until all of them are there.
+        let (text, (count, _)) = scrape(&format!("{at_start}12 10 8:2 / /host/root/late rw - ext4 /dev/b rw\n"));
+        assert_eq!((missing(&text), count), (1, 1), "{text}");
+        // The container's own root is not the host's.
+        assert!(Seen::of(&self::root("/"), at_start.as_bytes()).is_some_and(|seen| !seen.has(b"/", (8, 1))));
+        // Below a directory that is no mount there is nothing to compare.
+        assert!(Seen::of(&self::root("/fixture"), at_start.as_bytes()).is_none());
+    }
+
     #[test]
     fn servers_are_told_apart() {
         for (source, server) in [
@@ -430,7 +530,8 @@ mod tests {
                 Ok(Figures { size: 1, free: 1, avail: 1, files: 1, files_free: 1 })
             },
         );
-        assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 2);
+        // Two at each of two scrapes.
+        assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 4);
         assert!(!text.contains("rootfs"), "{text}");
         assert_eq!(text.matches("\nnode_filesystem_size_bytes{").count(), 3);
     }

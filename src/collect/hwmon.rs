@@ -72,8 +72,16 @@ struct Sample {
 enum Source {
     /// The sample says that its labels are so.
     Info,
-    File(String, Unit),
-    /// A file with something else than a number, which was told when it was met.
+    File(String, Unit, Content),
+}
+
+/// What a file was found to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content {
+    /// It was not read yet.
+    Unknown,
+    Number,
+    /// Something else, which was told when it was met: some drivers have words. It may be a number yet.
     Text,
 }
 
@@ -130,23 +138,26 @@ impl Collector for Hwmon {
             }
             let mut family = out.family(name, *kind, help);
             for Sample { labels, source } in samples {
-                let (file, unit) = match source {
-                    Source::File(file, unit) => (file, *unit),
+                let (file, unit, content) = match source {
+                    Source::File(file, unit, content) => (file, *unit, content),
                     Source::Info => {
                         family.sample_of(labels, &[], 1u64);
                         continue;
                     }
-                    Source::Text => continue,
                 };
                 match host.attribute(file) {
                     Ok(bytes) => match unit.value(bytes) {
                         Some(value) => {
                             family.sample_of(labels, &[], value);
+                            *content = Content::Number;
                         }
-                        None if bytes.is_empty() => {}
+                        None if bytes.is_empty() || *content == Content::Text => {}
+                        // A sensor that was a number and is none is told as long as it is none.
                         None => {
                             odd.line(file, bytes);
-                            *source = Source::Text;
+                            if *content == Content::Unknown {
+                                *content = Content::Text;
+                            }
                         }
                     },
                     Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => self.rescan.at_once(),
@@ -206,7 +217,7 @@ impl Hwmon {
             let by_label = label.as_deref().filter(|_| kind == "freq" && element == "input").map(clean).filter(|label| !label.is_empty());
             for sensor in by_label.as_deref().into_iter().chain([sensor]) {
                 let labels = LabelSet::of([("chip", chip), ("sensor", sensor)]);
-                if self.add(&name, metric, &help, labels, Source::File(file.clone(), unit)) {
+                if self.add(&name, metric, &help, labels, Source::File(file.clone(), unit, Content::Unknown)) {
                     break;
                 }
             }
@@ -387,6 +398,27 @@ mod tests {
         {
             assert_eq!(exploded(other), None, "{other}");
         }
+    }
+
+    /// A sensor that once gave what is no number is not lost for ever.
+    #[test]
+    fn a_sensor_recovers() {
+        let directory = tempfile::tempdir().unwrap();
+        let chip = directory.path().join("class/hwmon/hwmon0");
+        std::fs::create_dir_all(&chip).unwrap();
+        std::fs::write(chip.join("name"), "x\n").unwrap();
+        let root = crate::host::Root::find(None, Some(directory.path().into()), None, None);
+        let mut host = Reader::new(std::sync::Arc::new(root));
+        let mut collector = build(&Settings::default()).unwrap();
+        let mut scrape = |text: &str| {
+            std::fs::write(chip.join("temp1_input"), text).unwrap();
+            let mut out = crate::exposition::Writer::new(std::sync::Arc::default());
+            let mut pass = Pass::new(&mut host, &mut out);
+            collector.collect(&mut pass).unwrap();
+            (pass.oddities().0, String::from_utf8_lossy(out.text()).lines().any(|line| line.starts_with("node_hwmon_temp_celsius{")))
+        };
+        let found = ["word\n", "word\n", "7000\n", "nan\n", "nan\n", "8000\n"].map(&mut scrape);
+        assert_eq!(found, [(1, false), (0, false), (0, true), (1, false), (1, false), (0, true)]);
     }
 
     #[test]

@@ -45,6 +45,7 @@ const LABELS: [(&str, &str); 12] = [
 impl Collector for Os {
     fn collect(&mut self, pass: &mut Pass<'_>) -> Result<Presence, CollectError> {
         let (host, out, odd) = pass.split();
+        host.needs_host_rootfs()?;
         // A link to the second with `..` in it, as most have it, stays below the root by itself; an absolute one is led back there.
         let bytes = match host.rootfs_linked("etc/os-release") {
             Ok(bytes) => bytes,

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::{CollectError, Collector, Entry, Pass, Presence, attribute, entry};
-use crate::host::{ReadError, Reader, Task};
+use crate::host::{Namespace, ReadError, Reader, Task};
 use crate::model::Kind;
 
 pub(super) const ENTRY: Entry = entry!("processes", off, &[], |_| Ok(Box::new(Processes)));
@@ -55,18 +55,28 @@ impl Collector for Processes {
             }
         }
         out.gauge("node_processes_pids", "Number of PIDs", counted.processes);
-        // Since Linux 6.14 each PID namespace has a pid_max of its own and the file shows the reader's: in a container without `pid: host` this is the
-        // container's. Nothing else tells the host's.
+        // Since Linux 6.14 each PID namespace has a pid_max of its own, and the file shows the reader's: 4194304 in a container, whatever the host's is.
+        let has_pid_max = host.in_first(Namespace::Pid) || !has_pid_max_for_each(&rustix::system::uname().release().to_string_lossy());
         for (file, name, help) in [
             ("sys/kernel/threads-max", "node_processes_max_threads", "Limit of threads in the system"),
             ("sys/kernel/pid_max", "node_processes_max_processes", "Number of max PIDs limit"),
         ] {
+            if file == "sys/kernel/pid_max" && !has_pid_max {
+                odd.tell(&"sys/kernel/pid_max: left out, for it would be of the agent's own PID namespace; run it with pid: host");
+                continue;
+            }
             if let Some(limit) = attribute::of_proc(host, odd, file) {
                 out.gauge(name, help, limit);
             }
         }
         Ok(Presence::Present)
     }
+}
+
+/// Whether a kernel of this release has a pid_max for each namespace.
+fn has_pid_max_for_each(release: &str) -> bool {
+    let mut numbers = release.split(|character: char| !character.is_ascii_digit()).map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 14)
 }
 
 /// Walks all processes and their threads. What has ended since it was listed is not counted.
@@ -126,4 +136,15 @@ fn understood(read: Result<Option<Task>, ReadError>, pid: u32, odd: &mut dyn FnM
         Err(error) => odd(&error),
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_with_a_limit_for_each_namespace() {
+        assert!(["6.14.0-rc1", "6.18.44-x", "7.0", "10.2.3"].iter().all(|release| has_pid_max_for_each(release)));
+        assert!(["6.13.9-14", "5.15.0-131-generic", "", "odd"].iter().all(|release| !has_pid_max_for_each(release)));
+    }
 }

@@ -1,13 +1,12 @@
 //! `node_sysctl_*`: the kernel's settings that a user asks for by name, from `/proc/sys`. Source: sysctl(8), the kernel's `Documentation/admin-guide/sysctl`.
 //!
 //! What is below `net` belongs to the network namespace of whoever reads, whatever tree it is read in, so it is exported only where that is the host's.
-//! `kernel.hostname`, `kernel.pid_max` (6.14 and later) and the limits of System V IPC (`kernel.sem`, `kernel.shm*`, `kernel.msg*`, `fs.mqueue.*`) are
-//! likewise those of the reader's own namespaces; a container has its own, and nothing tells them apart.
+//! The names of host and domain, the limits of System V IPC and `kernel.pid_max` (6.14 and later) are likewise those of the reader's own namespaces.
 
 use super::families::Families;
 use super::{CollectError, Collector, Entry, Pass, Presence, attribute, entry, names};
 use crate::config::{Flag, FlagKind, Settings};
-use crate::host::parse;
+use crate::host::{Namespace, Reader, parse};
 use crate::model::{Kind, Value};
 
 const INCLUDE: Flag = Flag::new(
@@ -128,9 +127,14 @@ impl Collector for Sysctl {
         let mut failure = None;
         let mut host_network = None;
         for wanted in &self.wanted {
-            if wanted.path.starts_with("sys/net/") && !*host_network.get_or_insert_with(|| host.in_host_network()) {
+            let foreign = if wanted.path.starts_with("sys/net/") {
+                (!*host_network.get_or_insert_with(|| host.in_host_network())).then_some("network")
+            } else {
+                foreign(host, &wanted.path)
+            };
+            if let Some(namespace) = foreign {
                 odd.tell(&format_args!(
-                    "{}: left out, for it would be of the agent's own network namespace and not of the host's",
+                    "{}: left out, for it would be of the agent's own {namespace} namespace and not of the host's",
                     wanted.name
                 ));
                 continue;
@@ -156,6 +160,20 @@ impl Collector for Sysctl {
             }
         }
     }
+}
+
+/// The namespace that makes a sysctl one of this process' own and not of the host. Sources: `ipc/ipc_sysctl.c`, `ipc/mq_sysctl.c`, `kernel/utsname_sysctl.c`,
+/// `kernel/pid.c`.
+fn foreign(host: &Reader, path: &str) -> Option<&'static str> {
+    const OF_IPC: [&str; 4] = ["sem", "shm", "msg", "auto_msgmni"];
+    let (namespace, called) = match path.strip_prefix("sys/kernel/") {
+        Some("hostname" | "domainname") => (Namespace::Uts, "UTS"),
+        Some("pid_max" | "ns_last_pid") => (Namespace::Pid, "PID"),
+        Some(name) if OF_IPC.iter().any(|prefix| name.starts_with(prefix)) => (Namespace::Ipc, "IPC"),
+        _ if path.starts_with("sys/fs/mqueue/") => (Namespace::Ipc, "IPC"),
+        _ => return None,
+    };
+    (!host.in_first(namespace)).then_some(called)
 }
 
 /// Adds what a file says.
@@ -240,6 +258,23 @@ mod tests {
         }
         // In a dotted name a slash is a dot, and two of them are not the directory above.
         assert!(path("kernel.//.//.stat").is_err());
+    }
+
+    #[test]
+    fn a_container_s_own_settings_are_known() {
+        let host = Reader::new(std::sync::Arc::new(crate::host::Root::find(None, None, None, None)));
+        // In the first namespaces nothing is left out, in others all of these are.
+        for (path, namespace, called) in [
+            ("sys/kernel/hostname", Namespace::Uts, "UTS"),
+            ("sys/kernel/pid_max", Namespace::Pid, "PID"),
+            ("sys/kernel/shmmax", Namespace::Ipc, "IPC"),
+            ("sys/kernel/sem", Namespace::Ipc, "IPC"),
+            ("sys/kernel/msgmni", Namespace::Ipc, "IPC"),
+            ("sys/fs/mqueue/msg_max", Namespace::Ipc, "IPC"),
+        ] {
+            assert_eq!(foreign(&host, path), (!host.in_first(namespace)).then_some(called), "{path}");
+        }
+        assert!(["sys/vm/swappiness", "sys/kernel/threads-max", "sys/fs/file-nr"].iter().all(|path| foreign(&host, path).is_none()));
     }
 
     #[test]

@@ -32,9 +32,10 @@ impl Collector for Time {
         out.gauge("node_time_seconds", "System time in seconds since epoch (1970).", now.as_nanos() as f64 / 1e9);
 
         let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        let (name, offset) = self.zone.at(host, seconds, odd);
-        let help = "System time zone offset in seconds.";
-        out.family("node_time_zone_offset_seconds", Kind::Gauge, help).sample(&[("time_zone", name)], i64::from(offset));
+        if let Some((name, offset)) = self.zone.at(host, seconds, odd) {
+            let help = "System time zone offset in seconds.";
+            out.family("node_time_zone_offset_seconds", Kind::Gauge, help).sample(&[("time_zone", name)], i64::from(offset));
+        }
 
         let names = match host.sys_numbered(DIRECTORY, "clocksource") {
             Ok(names) => names,

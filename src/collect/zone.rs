@@ -11,21 +11,27 @@ pub(super) struct Zone {
 }
 
 impl Zone {
-    /// Abbreviation and offset to UTC in seconds (positive to the east) at a time in seconds since 1970. A host without the file keeps UTC.
-    pub(super) fn at(&mut self, host: &mut Reader, now: i64, odd: &mut Oddities) -> (&str, i32) {
+    /// Abbreviation and offset to UTC in seconds (positive to the east) at a time in seconds since 1970. A host without the file keeps UTC; of a file that cannot
+    /// be read nothing is known.
+    pub(super) fn at(&mut self, host: &mut Reader, now: i64, odd: &mut Oddities) -> Option<(&str, i32)> {
         self.file.clear();
+        if let Err(error) = host.needs_host_rootfs() {
+            odd.tell(&error);
+            return None;
+        }
         match host.rootfs_linked("etc/localtime") {
             Ok(bytes) => self.file.extend_from_slice(bytes),
-            Err(error) if error.is_absent() => return ("UTC", 0),
+            Err(error) if error.is_absent() => return Some(("UTC", 0)),
             Err(error) => {
                 odd.tell(&error);
-                return ("UTC", 0);
+                return None;
             }
         }
-        look_up(&self.file, now).unwrap_or_else(|| {
+        let found = look_up(&self.file, now);
+        if found.is_none() {
             odd.tell(&"etc/localtime: no file of a time zone");
-            ("UTC", 0)
-        })
+        }
+        found
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! Each collector owns a slot with its reader and its buffer. A scrape puts the slots that it wants into the workers' queue and waits until all have reported or
 //! the deadline has come; then it answers with what there is. A scrape that wants a collector which runs for another one takes that run's result. A
-//! collector that runs longer than one may is not waited for and not started again until it ends, and its worker is replaced, so the others go on, in the same
-//! scrape. At most [`LOST_WORKERS`] are given up that way.
+//! collector that runs longer than one may is not waited for and not started again until it ends. Long before that, as soon as it holds others up, its worker is
+//! replaced, so that these go on in the same scrape, however many hang. No collector runs twice at once, so there are never more threads than collectors and
+//! [`WORKERS`].
 
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
@@ -22,11 +23,16 @@ use crate::host::{Reader, Root};
 use crate::model::{Kind, LabelSet};
 use crate::telemetry::{Metrics, Part, Parts};
 
-/// Workers that may be given up to collectors that hang in the kernel.
+/// With more collectors than this that hang in the kernel the part is degraded.
 const LOST_WORKERS: usize = 4;
 const WORKERS: usize = 2;
-/// How often a scrape looks for collectors that run too long, once the first could.
+/// How often a scrape looks for collectors that run too long.
 const LOOK: Duration = Duration::from_millis(100);
+/// A collector that runs for longer than this while others wait gets its worker replaced.
+const SLOW: Duration = Duration::from_millis(200);
+/// However short a scrape's limit is, a collector that runs for less than this is not taken for one that hangs: whoever asks with a limit of a millisecond would
+/// otherwise take it from all the others.
+const SHORTEST: Duration = Duration::from_secs(1);
 /// Families left out that the log tells of; later ones are counted only.
 const TOLD_FAMILIES: usize = 64;
 
@@ -94,6 +100,8 @@ enum SlotState {
         waiting: Vec<Arc<Flight>>,
         /// It took longer than one may: no new scrape waits for it, and its worker is replaced.
         overdue: bool,
+        /// Its worker is not counted any more, for another one was started in its place.
+        replaced: bool,
     },
 }
 
@@ -102,6 +110,8 @@ enum SlotState {
 struct Trouble {
     is_failed: bool,
     why: Option<String>,
+    /// The log has told that it does not end.
+    is_slow: bool,
 }
 
 struct Work {
@@ -180,7 +190,10 @@ impl std::fmt::Debug for Scraper {
 struct Workers {
     /// Threads that are not held up by a collector.
     free: AtomicUsize,
+    /// Those with a collector that is not waited for.
     lost: AtomicUsize,
+    /// Jobs that no worker has taken yet.
+    queued: AtomicUsize,
 }
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -215,7 +228,7 @@ impl Scraper {
             slots: Arc::new(slots.take(128).collect()),
             queue,
             taking: Arc::new(Mutex::new(taking)),
-            workers: Arc::new(Workers { free: AtomicUsize::new(0), lost: AtomicUsize::new(0) }),
+            workers: Arc::new(Workers { free: AtomicUsize::new(0), lost: AtomicUsize::new(0), queued: AtomicUsize::new(0) }),
             flights: Mutex::new(HashMap::new()),
             constant: Arc::clone(constant),
             manner,
@@ -287,22 +300,33 @@ impl Scraper {
         let patience = self.manner.patience.min(limit / 2);
         let deadline = Instant::now() + limit;
         let flight = Arc::new(Flight { deadline, patience, gathered: Mutex::default(), left: AtomicUsize::new(wanted.len()), landed });
+        // Where the system gave no thread for one that hangs, it may do so now.
+        if self.workers.free.load(Ordering::SeqCst) < WORKERS {
+            drop(self.hire());
+        }
         for index in &wanted {
             // Without a worker nothing takes from the queue, which must not grow.
-            if self.workers.free.load(Ordering::SeqCst) == 0 || self.queue.send((*index, Arc::clone(&flight))).is_err() {
+            if self.workers.free.load(Ordering::SeqCst) == 0 {
+                flight.report();
+                continue;
+            }
+            self.workers.queued.fetch_add(1, Ordering::SeqCst);
+            if self.queue.send((*index, Arc::clone(&flight))).is_err() {
+                self.workers.queued.fetch_sub(1, Ordering::SeqCst);
                 flight.report();
             }
         }
-        let mut wait = patience;
-        while tokio::time::timeout(wait.min(deadline.saturating_duration_since(Instant::now())), arrival.wait_for(|landed| *landed))
+        let slow = SLOW.min(limit / 16);
+        let look = LOOK.min(slow).max(Duration::from_millis(1));
+        while tokio::time::timeout(look.min(deadline.saturating_duration_since(Instant::now())), arrival.wait_for(|landed| *landed))
             .await
             .is_err()
         {
             self.give_up(&wanted, &flight);
+            self.relieve(slow);
             if Instant::now() >= deadline {
                 break;
             }
-            wait = LOOK;
         }
         let gathered = {
             let mut gathered = held(&flight.gathered);
@@ -320,27 +344,55 @@ impl Scraper {
     /// Stops waiting for those that run longer than one may, and replaces their workers.
     fn give_up(&self, wanted: &[usize], flight: &Arc<Flight>) {
         for slot in wanted.iter().filter_map(|index| self.slots.get(*index)) {
-            let newly_overdue = match &mut *held(&slot.state) {
-                SlotState::Running { since, waiting, overdue } if since.elapsed() >= flight.patience => {
+            let (newly_overdue, newly_replaced) = match &mut *held(&slot.state) {
+                SlotState::Running { since, waiting, overdue, replaced } => {
+                    let ran = since.elapsed();
                     let before = waiting.len();
-                    waiting.retain(|waits| !Arc::ptr_eq(waits, flight));
+                    waiting.retain(|waits| ran < flight.patience || !Arc::ptr_eq(waits, flight));
                     if waiting.len() < before {
                         flight.report();
                     }
-                    !std::mem::replace(overdue, true)
+                    let hangs = ran >= flight.patience.max(SHORTEST.min(self.manner.patience));
+                    (hangs && !std::mem::replace(overdue, true), hangs && !std::mem::replace(replaced, true))
                 }
-                SlotState::Running { .. } | SlotState::Idle(_) => false,
+                SlotState::Idle(_) => (false, false),
             };
             if newly_overdue {
-                tracing::warn!(collector = slot.name, "does not end; it is not started again until it does");
+                if !std::mem::replace(&mut held(&slot.trouble).is_slow, true) {
+                    tracing::warn!(collector = slot.name, "does not end; it is not started again until it does");
+                }
                 let lost = self.workers.lost.fetch_add(1, Ordering::SeqCst) + 1;
-                self.workers.free.fetch_sub(1, Ordering::SeqCst);
                 if lost > LOST_WORKERS {
-                    self.part.degraded(format!("{lost} collectors hang in the kernel; no more workers are given up to them"));
-                } else if let Err(error) = self.hire() {
-                    self.part.degraded(format!("no new worker for the one that hangs: {error}"));
+                    self.part.degraded(format!("{lost} collectors hang in the kernel"));
                 }
             }
+            if newly_replaced {
+                self.replace();
+            }
+        }
+    }
+
+    /// Replaces the workers that have been busy for long with one collector, while others wait to be run. What they are busy with is waited for all the same.
+    fn relieve(&self, slow: Duration) {
+        for slot in self.slots.iter() {
+            if self.workers.queued.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            let newly_replaced = match &mut *held(&slot.state) {
+                SlotState::Running { since, replaced, .. } if since.elapsed() >= slow => !std::mem::replace(replaced, true),
+                SlotState::Running { .. } | SlotState::Idle(_) => false,
+            };
+            if newly_replaced {
+                self.replace();
+            }
+        }
+    }
+
+    /// Starts a worker in the place of one that is not counted any more.
+    fn replace(&self) {
+        self.workers.free.fetch_sub(1, Ordering::SeqCst);
+        if let Err(error) = self.hire() {
+            self.part.degraded(format!("no new worker for one that hangs: {error}"));
         }
     }
 
@@ -483,24 +535,24 @@ impl Slot {
             return None;
         }
         let waiting = vec![Arc::clone(flight)];
-        match std::mem::replace(&mut *state, SlotState::Running { since: Instant::now(), waiting, overdue: false }) {
+        match std::mem::replace(&mut *state, SlotState::Running { since: Instant::now(), waiting, overdue: false, replaced: false }) {
             SlotState::Idle(work) => Some(work),
             SlotState::Running { .. } => None,
         }
     }
 
-    /// Hands the result to all who still want it. Whether the collector had been given up.
-    fn end(&self, work: Box<Work>, outcome: Outcome) -> bool {
+    /// Hands the result to all who still want it. Whether the collector had been given up, and whether its worker had been replaced.
+    fn end(&self, work: Box<Work>, outcome: Outcome) -> (bool, bool) {
         let mut state = held(&self.state);
-        let mut was_overdue = false;
-        if let SlotState::Running { waiting, overdue, .. } = &mut *state {
-            was_overdue = *overdue;
+        let mut was = (false, false);
+        if let SlotState::Running { waiting, overdue, replaced, .. } = &mut *state {
+            was = (*overdue, *replaced);
             for flight in waiting.drain(..) {
                 flight.take(outcome, &work.writer);
             }
         }
         *state = SlotState::Idle(work);
-        was_overdue
+        was
     }
 }
 
@@ -517,6 +569,7 @@ impl Worker {
         loop {
             let job = held(&self.taking).recv();
             let Ok((index, flight)) = job else { return };
+            self.workers.queued.fetch_sub(1, Ordering::SeqCst);
             let Some(slot) = self.slots.get(index) else { continue };
             // A flight that landed without this collector does not want it any more: running it would only hold up the next one.
             let wanted = !held(&flight.gathered).closed;
@@ -526,24 +579,31 @@ impl Worker {
             let verdict = self.run(slot, &mut work, flight.deadline.min(begun + flight.patience * 9 / 10));
             let outcome = Outcome { slot: index, verdict, seconds: begun.elapsed().as_secs_f64() };
             drop(flight);
-            if slot.end(work, outcome) && self.come_back(slot) {
+            let (was_overdue, was_replaced) = slot.end(work, outcome);
+            if was_overdue {
+                self.ended(slot);
+            } else if std::mem::take(&mut held(&slot.trouble).is_slow) {
+                tracing::info!(collector = slot.name, "ends in time again");
+            }
+            if was_replaced && self.are_enough() {
                 return;
             }
         }
     }
 
-    /// A worker that had been given up is back. Says so; whether there are enough without it.
-    fn come_back(&self, slot: &Slot) -> bool {
-        tracing::info!(collector = slot.name, "has ended after all");
+    /// A collector that had been given up has ended. That it does so is told when it ends in time: one that is always too slow is told of once.
+    fn ended(&self, slot: &Slot) {
+        tracing::debug!(collector = slot.name, "has ended after all");
         let lost = self.workers.lost.fetch_sub(1, Ordering::SeqCst) - 1;
         if lost <= LOST_WORKERS {
             self.part.ok();
         }
-        let enough = self.workers.free.load(Ordering::SeqCst) >= WORKERS;
-        if !enough {
-            self.workers.free.fetch_add(1, Ordering::SeqCst);
-        }
-        enough
+    }
+
+    /// Whether there are enough workers without this one, which had been replaced. If not it is counted again.
+    fn are_enough(&self) -> bool {
+        let free = &self.workers.free;
+        free.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |free| (free < WORKERS).then_some(free + 1)).is_err()
     }
 
     fn run(&self, slot: &Slot, work: &mut Work, deadline: Instant) -> Verdict {
@@ -578,7 +638,7 @@ impl Worker {
                 None => tracing::info!(collector = slot.name, "works again"),
             }
         }
-        *known = Trouble { is_failed, why: trouble };
+        (known.is_failed, known.why) = (is_failed, trouble);
         verdict
     }
 }
@@ -717,6 +777,69 @@ mod tests {
         for name in ["h1", "h2", "h3"] {
             assert!(answer.contains(&format!("node_scrape_collector_success{{collector=\"{name}\"}} 0")), "{answer}");
         }
+    }
+
+    /// One who asks with a limit that nothing can keep takes nothing from the others.
+    #[tokio::test]
+    async fn a_hasty_scrape_costs_no_other_one() {
+        let (runs, running) = sync_channel(10);
+        let (let_go, going) = sync_channel(10);
+        let scraper = scraper(vec![("slow", Group::Node, Box::new(Hangs(runs, going)))]);
+        let all = scraper.select(|_, _| true);
+        let hasty = text(&scraper.scrape(all, Duration::from_millis(1)).await);
+        assert!(!hasty.contains("late 1"), "{hasty}");
+        let patient = tokio::spawn({
+            let scraper = Arc::clone(&scraper);
+            async move { scraper.scrape(all, Duration::from_secs(600)).await }
+        });
+        // The hasty one may have gone before the collector began; then the other one begins it.
+        tokio::task::spawn_blocking(move || running.recv().map(|()| running)).await.unwrap().unwrap();
+        while !matches!(&*held(&scraper.slots[0].state), SlotState::Running { waiting, .. } if !waiting.is_empty())
+            && !patient.is_finished()
+        {
+            tokio::task::yield_now().await;
+        }
+        let_go.send(()).unwrap();
+        let_go.send(()).unwrap();
+        assert!(text(&patient.await.unwrap()).contains("late 1"));
+    }
+
+    /// Nobody waits for one after the other: what stands behind many that hang is in the first answer, and in each that follows.
+    #[tokio::test]
+    async fn however_many_hang_the_others_are_in_the_first_answer() {
+        let mut held_channels = Vec::new();
+        let mut collectors: Vec<(&'static str, Group, Box<dyn Collector>)> = Vec::new();
+        for name in ["h0", "h1", "h2", "h3", "h4", "h5", "h6", "h7", "h8", "h9"] {
+            let (runs, running) = sync_channel(10_000);
+            let (let_go, going) = sync_channel::<()>(10_000);
+            held_channels.push((running, let_go));
+            collectors.push((name, Group::Node, Box::new(Hangs(runs, going))));
+        }
+        collectors.push(("a", Group::Node, Box::new(Says("first"))));
+        // One may run for half of the limit, and five such halves would be needed.
+        let scraper = scraper(collectors);
+        let all = scraper.select(|_, _| true);
+        let success = |number: u32, success: u32| format!("node_scrape_collector_success{{collector=\"h{number}\"}} {success}\n");
+        for _ in 0..3 {
+            let answer = text(&scraper.scrape(all, Duration::from_secs(2)).await);
+            assert!(answer.contains("first 1"), "{answer}");
+            assert!((0..10).all(|number| answer.contains(&success(number, 0))), "{answer}");
+        }
+        // When they come back there are as many workers as before.
+        for (_, let_go) in &held_channels {
+            (0..10_000).for_each(|_| let_go.send(()).unwrap());
+        }
+        loop {
+            let answer = text(&scraper.scrape(all, Duration::from_secs(60)).await);
+            if (0..10).all(|number| answer.contains(&success(number, 1))) {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        while (scraper.workers.free.load(Ordering::SeqCst), scraper.workers.lost.load(Ordering::SeqCst)) != (WORKERS, 0) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(scraper.workers.queued.load(Ordering::SeqCst), 0);
     }
 
     #[tokio::test]

@@ -32,6 +32,7 @@ pub use btrfs::BtrfsId;
 pub use directory::{Directory, Slot, files_to_keep};
 pub use kept::{Kept, Process};
 pub use mounts::Mount;
+pub use namespaces::Namespace;
 pub use probe::{Probe, probe};
 pub use processes::Task;
 pub use read::{NetSource, ReadError, Reader};

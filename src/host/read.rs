@@ -154,7 +154,7 @@ impl Reader {
     }
 
     /// Reads a file of the host's network namespace (`dev`, `snmp`, ...): `<proc>/1/net/relative`, and where that is not to be had
-    /// `<proc>/net/relative`, which is the reader's own namespace. Says which it was.
+    /// `<proc>/net/relative`, which is the reader's own namespace. Says which it was. A file that only the host's namespace lacks is absent.
     ///
     /// # Errors
     /// As [`Reader::proc`]; the error is that of the second file, and of the first where the second is absent and the first is not.
@@ -166,6 +166,9 @@ impl Reader {
             Ok(()) => return Ok((NetSource::Host, &self.buffer)),
             Err(source) => ReadError { path: self.path.clone(), source },
         };
+        if first.is_absent() && self.shows_host_net() {
+            return Err(first);
+        }
         self.path.clone_from(&self.root.proc);
         self.path.push("net");
         self.path.push(relative);
@@ -176,6 +179,12 @@ impl Reader {
                 Err(self.root.below_proc(if second.is_absent() && !first.is_absent() { first } else { second }))
             }
         }
+    }
+
+    /// Whether `<proc>/1/net` can be looked into. What is missing there the host does not have, and that of the reader's own namespace is no substitute: the file
+    /// of a module that only a container uses, or half of a pair (`tcp` without `tcp6`).
+    fn shows_host_net(&self) -> bool {
+        self.root.proc.join("1/net/dev").symlink_metadata().is_ok()
     }
 
     /// Gives every line of a file of the host's network namespace to `take`, from the same place as [`Reader::net`] but without holding the file as a whole:
@@ -195,6 +204,9 @@ impl Reader {
                     let error = ReadError { path: self.path.clone(), source: error };
                     // What is open and breaks off has given lines already, and another file's must not come on top of them.
                     if !error.is_absent() && !matches!(error.source.kind(), io::ErrorKind::PermissionDenied) {
+                        return Err(error);
+                    }
+                    if source == NetSource::Host && error.is_absent() && self.shows_host_net() {
                         return Err(error);
                     }
                     first = first.filter(|first: &ReadError| !first.is_absent()).or(Some(error));
@@ -363,6 +375,10 @@ mod tests {
         assert_eq!(reader.net("dev").unwrap(), (NetSource::Own, &b"own"[..]));
         std::fs::write(directory.path().join("proc/1/net/dev"), b"host").unwrap();
         assert_eq!(reader.net("dev").unwrap(), (NetSource::Host, &b"host"[..]));
+        // What the host lacks is not taken from the reader's own namespace.
+        std::fs::write(directory.path().join("proc/net/tcp6"), b"own\n").unwrap();
+        assert!(reader.net("tcp6").unwrap_err().is_absent());
+        assert!(reader.net_lines("tcp6", |_| panic!("the container's own")).unwrap_err().is_absent());
     }
 
     #[test]
