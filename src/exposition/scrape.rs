@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::merge::{Dropped, Guest, merged};
+use super::merge::{Dropped, Guest, each_once, merged};
 use super::{Guests, Writer};
 use crate::collect::{Collector, Pass, Presence};
 use crate::host::{Reader, Root};
@@ -144,6 +144,8 @@ struct Gathered {
     /// Where in `text` a slot's families are; the answer is put in the registry's order.
     sections: Vec<Section>,
     outcomes: Vec<Outcome>,
+    /// Of each family in `text`.
+    heads: Vec<u64>,
     closed: bool,
 }
 
@@ -379,6 +381,10 @@ impl Scraper {
             family.sample(&[("collector", name)], *present);
         }
         answer.extend_from_slice(meta.text());
+        gathered.heads.extend_from_slice(meta.heads());
+        if guests.is_empty() && each_once(&mut gathered.heads) {
+            return Bytes::from(answer);
+        }
         match merged(&answer, &guests) {
             Some((answer, dropped)) => {
                 self.tell(dropped);
@@ -442,6 +448,7 @@ impl Flight {
                 gathered.text.extend_from_slice(writer.text());
                 let families = start..gathered.text.len();
                 gathered.sections.push(Section { slot: outcome.slot, families, guests: writer.guest_families().cloned() });
+                gathered.heads.extend_from_slice(writer.heads());
                 gathered.outcomes.push(outcome);
             }
         }
