@@ -1,6 +1,6 @@
 //! The scrape: collectors on replaceable workers, a deadline that always answers, one flight for each set of collectors.
 //!
-//! Each collector owns a slot with its reader and its buffer. A scrape puts the slots that it wants into the workers' queue and waits until all have reported or
+//! Each collector owns a slot, each worker a reader and a writer. A scrape puts the slots that it wants into the workers' queue and waits until all have reported or
 //! the deadline has come; then it answers with what there is. A scrape that wants a collector which runs for another one takes that run's result. A
 //! collector that runs longer than one may is not waited for and not started again until it ends, and its worker is replaced, so the others go on, in the same
 //! scrape. At most [`LOST_WORKERS`] are given up that way.
@@ -77,7 +77,7 @@ struct Slot {
 
 enum SlotState {
     /// Nobody runs it.
-    Idle(Box<Work>),
+    Idle(Box<dyn Collector>),
     /// A worker runs it.
     Running {
         since: Instant,
@@ -93,12 +93,6 @@ enum SlotState {
 struct Trouble {
     is_failed: bool,
     why: Option<String>,
-}
-
-struct Work {
-    collector: Box<dyn Collector>,
-    reader: Reader,
-    writer: Writer,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -156,6 +150,7 @@ pub struct Scraper {
     taking: Arc<Mutex<Receiver<Job>>>,
     workers: Arc<Workers>,
     flights: Mutex<HashMap<Selection, Shared>>,
+    root: Arc<Root>,
     constant: Arc<LabelSet>,
     patience: Duration,
     metrics: Metrics,
@@ -196,11 +191,7 @@ impl Scraper {
         let slots = collectors.into_iter().map(|(name, group, collector)| Slot {
             name,
             group,
-            state: Mutex::new(SlotState::Idle(Box::new(Work {
-                collector,
-                reader: Reader::new(Arc::clone(root)),
-                writer: Writer::new(Arc::clone(constant)),
-            }))),
+            state: Mutex::new(SlotState::Idle(collector)),
             trouble: Mutex::default(),
         });
         let (queue, taking) = channel();
@@ -210,6 +201,7 @@ impl Scraper {
             taking: Arc::new(Mutex::new(taking)),
             workers: Arc::new(Workers { free: AtomicUsize::new(0), lost: AtomicUsize::new(0) }),
             flights: Mutex::new(HashMap::new()),
+            root: Arc::clone(root),
             constant: Arc::clone(constant),
             patience,
             metrics,
@@ -410,6 +402,8 @@ impl Scraper {
     /// Starts one more worker.
     fn hire(&self) -> std::io::Result<()> {
         let worker = Worker {
+            reader: Reader::new(Arc::clone(&self.root)),
+            writer: Writer::new(Arc::clone(&self.constant)),
             slots: Arc::clone(&self.slots),
             taking: Arc::clone(&self.taking),
             workers: Arc::clone(&self.workers),
@@ -464,7 +458,7 @@ impl Flight {
 
 impl Slot {
     /// The collector, when it may run for `flight` now. When it runs already the flight waits for it, but not for one that is overdue.
-    fn begin(&self, flight: &Arc<Flight>, wanted: bool) -> Option<Box<Work>> {
+    fn begin(&self, flight: &Arc<Flight>, wanted: bool) -> Option<Box<dyn Collector>> {
         let mut state = held(&self.state);
         if let SlotState::Running { waiting, overdue, .. } = &mut *state {
             if *overdue || !wanted {
@@ -482,27 +476,30 @@ impl Slot {
         }
         let waiting = vec![Arc::clone(flight)];
         match std::mem::replace(&mut *state, SlotState::Running { since: Instant::now(), waiting, overdue: false }) {
-            SlotState::Idle(work) => Some(work),
+            SlotState::Idle(collector) => Some(collector),
             SlotState::Running { .. } => None,
         }
     }
 
     /// Hands the result to all who still want it. Whether the collector had been given up.
-    fn end(&self, work: Box<Work>, outcome: Outcome) -> bool {
+    fn end(&self, collector: Box<dyn Collector>, outcome: Outcome, writer: &Writer) -> bool {
         let mut state = held(&self.state);
         let mut was_overdue = false;
         if let SlotState::Running { waiting, overdue, .. } = &mut *state {
             was_overdue = *overdue;
             for flight in waiting.drain(..) {
-                flight.take(outcome, &work.writer);
+                flight.take(outcome, writer);
             }
         }
-        *state = SlotState::Idle(work);
+        *state = SlotState::Idle(collector);
         was_overdue
     }
 }
 
+/// A thread with its own buffers: collectors have none but those that they need, for there are many of them.
 struct Worker {
+    reader: Reader,
+    writer: Writer,
     slots: Arc<Vec<Slot>>,
     taking: Arc<Mutex<Receiver<Job>>>,
     workers: Arc<Workers>,
@@ -511,20 +508,21 @@ struct Worker {
 }
 
 impl Worker {
-    fn work(&self) {
+    fn work(mut self) {
+        let slots = Arc::clone(&self.slots);
         loop {
             let job = held(&self.taking).recv();
             let Ok((index, flight)) = job else { return };
-            let Some(slot) = self.slots.get(index) else { continue };
+            let Some(slot) = slots.get(index) else { continue };
             // A flight that landed without this collector does not want it any more: running it would only hold up the next one.
             let wanted = !held(&flight.gathered).closed;
-            let Some(mut work) = slot.begin(&flight, wanted) else { continue };
+            let Some(mut collector) = slot.begin(&flight, wanted) else { continue };
             let begun = Instant::now();
             // A collector that waits for something gives up itself, before it is given up.
-            let verdict = self.run(slot, &mut work, flight.deadline.min(begun + flight.patience * 9 / 10));
+            let verdict = self.run(slot, &mut *collector, flight.deadline.min(begun + flight.patience * 9 / 10));
             let outcome = Outcome { slot: index, verdict, seconds: begun.elapsed().as_secs_f64() };
             drop(flight);
-            if slot.end(work, outcome) && self.come_back(slot) {
+            if slot.end(collector, outcome, &self.writer) && self.come_back(slot) {
                 return;
             }
         }
@@ -544,9 +542,9 @@ impl Worker {
         enough
     }
 
-    fn run(&self, slot: &Slot, work: &mut Work, deadline: Instant) -> Verdict {
-        work.writer.clear();
-        let Work { collector, reader, writer } = work;
+    fn run(&mut self, slot: &Slot, collector: &mut dyn Collector, deadline: Instant) -> Verdict {
+        let Self { reader, writer, .. } = self;
+        writer.clear();
         let ended = std::panic::catch_unwind(AssertUnwindSafe(|| {
             let mut pass = Pass::new(reader, writer).until(deadline);
             let presence = collector.collect(&mut pass);
@@ -563,7 +561,7 @@ impl Worker {
             Ok((Err(error), _)) => (Verdict::Failed, Some(error.to_string())),
             Err(_) => {
                 // What was written of the family under way may be half a line.
-                work.writer.clear();
+                self.writer.clear();
                 self.metrics.collector_panics.with_label_values(&[slot.name]).inc();
                 (Verdict::Failed, Some("a fault of skep's own: it panicked; please report it".to_owned()))
             }
