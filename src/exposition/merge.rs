@@ -1,7 +1,7 @@
 //! What collectors wrote, put together so that no family stands twice and no series either.
 //!
 //! A name that two collectors of skep's own have is one family, its samples behind each other. Families of [guests](super::Guests), whose names others chose
-//! (the text files of users), go where skep has their name itself. Looking whether there is anything to do costs a search for `# TYPE` and a set of names.
+//! (the text files of users), go where skep has their name itself. Whether there is anything to do is asked first, and cheaply ([`each_once`]).
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -35,6 +35,18 @@ struct Block<'t> {
     kind: &'t [u8],
     head: &'t [u8],
     samples: &'t [u8],
+}
+
+/// Whether no name of a family stands twice in a text without guests, by the [numbers](super::Writer::heads) of the names, which are put in order for it.
+/// Two names that share a number cost a closer look and nothing else.
+pub(super) fn each_once(heads: &mut [u64]) -> bool {
+    heads.sort_unstable();
+    heads.windows(2).all(|pair| pair.first() != pair.last())
+}
+
+/// The names of the families of a text.
+pub(super) fn names(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    blocks(text).map(|block| block.name)
 }
 
 /// The text without families and series that would stand twice, and what was left out; `None` when it is right as it is.
@@ -192,6 +204,20 @@ mod tests {
         // The verdict was given already.
         let (text, _) = put(&family("a", "gauge", &[" 1"]), &family("a", "gauge", &[" 2"]), &family("error", "gauge", &[" 1"])).unwrap();
         assert!(text.ends_with("error 1\n"), "{text}");
+    }
+
+    #[test]
+    fn a_name_that_stands_twice_is_seen_by_its_numbers() {
+        let mut writer = crate::exposition::Writer::new(std::sync::Arc::default());
+        writer.gauge("a", "", 1u64);
+        writer.encoded(|text| text.extend_from_slice((family("b", "gauge", &[" 1"]) + &family("c", "gauge", &[" 1"])).as_bytes()));
+        // One without a sample has no head.
+        writer.family("a", crate::model::Kind::Gauge, "");
+        assert!(writer.heads().len() == 3 && each_once(&mut writer.heads().to_vec()));
+        writer.gauge("c", "", 1u64);
+        assert!(!each_once(&mut writer.heads().to_vec()));
+        writer.clear();
+        assert!(writer.heads().is_empty() && each_once(&mut []));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The scrape: collectors on replaceable workers, a deadline that always answers, one flight for each set of collectors.
 //!
-//! Each collector owns a slot with its reader and its buffer. A scrape puts the slots that it wants into the workers' queue and waits until all have reported or
+//! Each collector owns a slot, each worker a reader and a writer. A scrape puts the slots that it wants into the workers' queue and waits until all have reported or
 //! the deadline has come; then it answers with what there is. A scrape that wants a collector which runs for another one takes that run's result. A
 //! collector that runs longer than one may is not waited for and not started again until it ends. Long before that, as soon as it holds others up, its worker is
 //! replaced, so that these go on in the same scrape, however many hang. No collector runs twice at once, so there are never more threads than collectors and
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::merge::{Dropped, Guest, merged};
+use super::merge::{Dropped, Guest, each_once, merged};
 use super::{Guests, Writer};
 use crate::collect::{Collector, Pass, Presence};
 use crate::host::{Reader, Root};
@@ -92,7 +92,7 @@ struct Slot {
 
 enum SlotState {
     /// Nobody runs it.
-    Idle(Box<Work>),
+    Idle(Box<dyn Collector>),
     /// A worker runs it.
     Running {
         since: Instant,
@@ -112,12 +112,6 @@ struct Trouble {
     why: Option<String>,
     /// The log has told that it does not end.
     is_slow: bool,
-}
-
-struct Work {
-    collector: Box<dyn Collector>,
-    reader: Reader,
-    writer: Writer,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -163,6 +157,8 @@ struct Gathered {
     /// Where in `text` a slot's families are; the answer is put in the registry's order.
     sections: Vec<Section>,
     outcomes: Vec<Outcome>,
+    /// Of each family in `text`.
+    heads: Vec<u64>,
     closed: bool,
 }
 
@@ -173,6 +169,7 @@ pub struct Scraper {
     taking: Arc<Mutex<Receiver<Job>>>,
     workers: Arc<Workers>,
     flights: Mutex<HashMap<Selection, Shared>>,
+    root: Arc<Root>,
     constant: Arc<LabelSet>,
     manner: Manner,
     metrics: Metrics,
@@ -216,11 +213,7 @@ impl Scraper {
         let slots = collectors.into_iter().map(|(name, group, collector)| Slot {
             name,
             group,
-            state: Mutex::new(SlotState::Idle(Box::new(Work {
-                collector,
-                reader: Reader::new(Arc::clone(root)),
-                writer: Writer::new(Arc::clone(constant)),
-            }))),
+            state: Mutex::new(SlotState::Idle(collector)),
             trouble: Mutex::default(),
         });
         let (queue, taking) = channel();
@@ -230,6 +223,7 @@ impl Scraper {
             taking: Arc::new(Mutex::new(taking)),
             workers: Arc::new(Workers { free: AtomicUsize::new(0), lost: AtomicUsize::new(0), queued: AtomicUsize::new(0) }),
             flights: Mutex::new(HashMap::new()),
+            root: Arc::clone(root),
             constant: Arc::clone(constant),
             manner,
             metrics,
@@ -440,6 +434,10 @@ impl Scraper {
             family.sample(&[("collector", name)], *present);
         }
         answer.extend_from_slice(meta.text());
+        gathered.heads.extend_from_slice(meta.heads());
+        if guests.is_empty() && each_once(&mut gathered.heads) {
+            return Bytes::from(answer);
+        }
         match merged(&answer, &guests) {
             Some((answer, dropped)) => {
                 self.tell(dropped);
@@ -465,6 +463,8 @@ impl Scraper {
     /// Starts one more worker.
     fn hire(&self) -> std::io::Result<()> {
         let worker = Worker {
+            reader: Reader::new(Arc::clone(&self.root)),
+            writer: Writer::new(Arc::clone(&self.constant)),
             slots: Arc::clone(&self.slots),
             taking: Arc::clone(&self.taking),
             workers: Arc::clone(&self.workers),
@@ -503,6 +503,7 @@ impl Flight {
                 gathered.text.extend_from_slice(writer.text());
                 let families = start..gathered.text.len();
                 gathered.sections.push(Section { slot: outcome.slot, families, guests: writer.guest_families().cloned() });
+                gathered.heads.extend_from_slice(writer.heads());
                 gathered.outcomes.push(outcome);
             }
         }
@@ -518,7 +519,7 @@ impl Flight {
 
 impl Slot {
     /// The collector, when it may run for `flight` now. When it runs already the flight waits for it, but not for one that is overdue.
-    fn begin(&self, flight: &Arc<Flight>, wanted: bool) -> Option<Box<Work>> {
+    fn begin(&self, flight: &Arc<Flight>, wanted: bool) -> Option<Box<dyn Collector>> {
         let mut state = held(&self.state);
         if let SlotState::Running { waiting, overdue, .. } = &mut *state {
             if *overdue || !wanted {
@@ -536,27 +537,30 @@ impl Slot {
         }
         let waiting = vec![Arc::clone(flight)];
         match std::mem::replace(&mut *state, SlotState::Running { since: Instant::now(), waiting, overdue: false, replaced: false }) {
-            SlotState::Idle(work) => Some(work),
+            SlotState::Idle(collector) => Some(collector),
             SlotState::Running { .. } => None,
         }
     }
 
     /// Hands the result to all who still want it. Whether the collector had been given up, and whether its worker had been replaced.
-    fn end(&self, work: Box<Work>, outcome: Outcome) -> (bool, bool) {
+    fn end(&self, collector: Box<dyn Collector>, outcome: Outcome, writer: &Writer) -> (bool, bool) {
         let mut state = held(&self.state);
         let mut was = (false, false);
         if let SlotState::Running { waiting, overdue, replaced, .. } = &mut *state {
             was = (*overdue, *replaced);
             for flight in waiting.drain(..) {
-                flight.take(outcome, &work.writer);
+                flight.take(outcome, writer);
             }
         }
-        *state = SlotState::Idle(work);
+        *state = SlotState::Idle(collector);
         was
     }
 }
 
+/// A thread with its own buffers: collectors have none but those that they need, for there are many of them.
 struct Worker {
+    reader: Reader,
+    writer: Writer,
     slots: Arc<Vec<Slot>>,
     taking: Arc<Mutex<Receiver<Job>>>,
     workers: Arc<Workers>,
@@ -565,21 +569,22 @@ struct Worker {
 }
 
 impl Worker {
-    fn work(&self) {
+    fn work(mut self) {
+        let slots = Arc::clone(&self.slots);
         loop {
             let job = held(&self.taking).recv();
             let Ok((index, flight)) = job else { return };
             self.workers.queued.fetch_sub(1, Ordering::SeqCst);
-            let Some(slot) = self.slots.get(index) else { continue };
+            let Some(slot) = slots.get(index) else { continue };
             // A flight that landed without this collector does not want it any more: running it would only hold up the next one.
             let wanted = !held(&flight.gathered).closed;
-            let Some(mut work) = slot.begin(&flight, wanted) else { continue };
+            let Some(mut collector) = slot.begin(&flight, wanted) else { continue };
             let begun = Instant::now();
             // A collector that waits for something gives up itself, before it is given up.
-            let verdict = self.run(slot, &mut work, flight.deadline.min(begun + flight.patience * 9 / 10));
+            let verdict = self.run(slot, &mut *collector, flight.deadline.min(begun + flight.patience * 9 / 10));
             let outcome = Outcome { slot: index, verdict, seconds: begun.elapsed().as_secs_f64() };
             drop(flight);
-            let (was_overdue, was_replaced) = slot.end(work, outcome);
+            let (was_overdue, was_replaced) = slot.end(collector, outcome, &self.writer);
             if was_overdue {
                 self.ended(slot);
             } else if std::mem::take(&mut held(&slot.trouble).is_slow) {
@@ -606,9 +611,9 @@ impl Worker {
         free.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |free| (free < WORKERS).then_some(free + 1)).is_err()
     }
 
-    fn run(&self, slot: &Slot, work: &mut Work, deadline: Instant) -> Verdict {
-        work.writer.clear();
-        let Work { collector, reader, writer } = work;
+    fn run(&mut self, slot: &Slot, collector: &mut dyn Collector, deadline: Instant) -> Verdict {
+        let Self { reader, writer, .. } = self;
+        writer.clear();
         let ended = std::panic::catch_unwind(AssertUnwindSafe(|| {
             let mut pass = Pass::new(reader, writer).until(deadline);
             let presence = collector.collect(&mut pass);
@@ -625,7 +630,7 @@ impl Worker {
             Ok((Err(error), _)) => (Verdict::Failed, Some(error.to_string())),
             Err(_) => {
                 // What was written of the family under way may be half a line.
-                work.writer.clear();
+                self.writer.clear();
                 self.metrics.collector_panics.with_label_values(&[slot.name]).inc();
                 (Verdict::Failed, Some("a fault of skep's own: it panicked; please report it".to_owned()))
             }

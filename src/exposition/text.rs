@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::merge::names;
 use crate::model::{Kind, LabelSet, Value, escape_help, escape_label};
 
 /// A buffer of text into which collectors write families.
@@ -15,6 +16,7 @@ pub struct Writer {
     constant: Arc<LabelSet>,
     scratch: String,
     samples: u64,
+    heads: Vec<u64>,
     guests: Option<Guests>,
 }
 
@@ -31,7 +33,7 @@ impl Writer {
     /// A writer that puts `constant` on every sample.
     #[must_use]
     pub fn new(constant: Arc<LabelSet>) -> Self {
-        Self { text: Vec::new(), constant, scratch: String::new(), samples: 0, guests: None }
+        Self { text: Vec::new(), constant, scratch: String::new(), samples: 0, heads: Vec::new(), guests: None }
     }
 
     /// Starts a family. Its head is written with its first sample, so a family without samples leaves no trace.
@@ -51,7 +53,9 @@ impl Writer {
 
     /// Families that are in the format already, constant labels included.
     pub fn encoded(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.text.len();
         write(&mut self.text);
+        self.heads.extend(names(self.text.get(start..).unwrap_or_default()).map(head_of));
     }
 
     /// Writes families whose names others chose, so that another collector may have them too. Once in a text; `verdict` is the gauge, written by the same
@@ -81,6 +85,13 @@ impl Writer {
         &self.text
     }
 
+    /// A number for the name of each family that was begun, the same for the same name and else hardly ever: whether a name stands twice in an answer is then a
+    /// question of a few microseconds. What [`Writer::truncate`] took back may be among them.
+    #[must_use]
+    pub fn heads(&self) -> &[u64] {
+        &self.heads
+    }
+
     /// The number of samples written.
     #[must_use]
     pub const fn samples(&self) -> u64 {
@@ -99,10 +110,12 @@ impl Writer {
     pub fn clear(&mut self) {
         self.text.clear();
         self.samples = 0;
+        self.heads.clear();
         self.guests = None;
     }
 
     fn head(&mut self, name: &str, kind: Kind, help: &str) {
+        self.heads.push(head_of(name.as_bytes()));
         self.text.extend_from_slice(b"# HELP ");
         self.text.extend_from_slice(name.as_bytes());
         self.text.push(b' ');
@@ -152,6 +165,10 @@ impl Writer {
         text.push(b'\n');
         self.samples += 1;
     }
+}
+
+fn head_of(name: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(name)
 }
 
 /// A family being written: its samples follow each other, as the format asks.

@@ -10,9 +10,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirEntryExt;
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{Mode, OFlags};
 
-use super::read::WITHOUT_WAITING;
+use super::read::{WITHOUT_WAITING, more};
 use super::{ReadError, Reader};
 
 /// An attribute of sysfs is at most a page long (`Documentation/filesystems/sysfs.rst`).
@@ -66,22 +67,21 @@ impl Reader {
     /// # Errors
     /// What the kernel says: many an attribute is there and has no value for now; `ENODEV` when what it belongs to is gone.
     pub fn attribute_in(&mut self, directory: &Directory, name: &CStr, slot: Option<&mut Slot>) -> io::Result<&[u8]> {
-        if self.buffer.len() < PAGE {
-            self.buffer.resize(PAGE, 0);
-        }
+        self.buffer.clear();
+        self.buffer.reserve(PAGE);
         let kept = slot.as_ref().and_then(|slot| slot.as_ref());
-        let count = if let Some(file) = kept {
-            rustix::io::pread(file, &mut self.buffer, 0)?
+        if let Some(file) = kept {
+            rustix::io::pread(file, spare_capacity(&mut self.buffer), 0)?;
         } else {
             let file = rustix::fs::openat(&directory.0, name, OFlags::RDONLY | OFlags::CLOEXEC | WITHOUT_WAITING, Mode::empty())?;
-            let count = rustix::io::read(&file, &mut self.buffer);
+            let read = more(&file, &mut self.buffer);
             // One that has no value now may have one the next time.
             if let Some(slot) = slot {
                 *slot = Some(file);
             }
-            count?
-        };
-        Ok(self.buffer.get(..count).unwrap_or_default().trim_ascii())
+            read?;
+        }
+        Ok(self.buffer.trim_ascii())
     }
 }
 

@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -101,7 +100,7 @@ impl Reader {
 
 /// Reads a whole file from its beginning, wherever its own position is.
 fn read_at_start(file: &File, buffer: &mut Vec<u8>) -> io::Result<()> {
-    fill_from(buffer, |free, offset| file.read_at(free, offset))
+    fill_from(buffer, |buffer, offset| Ok(rustix::io::pread(file, rustix::buffer::spare_capacity(buffer), offset)?))
 }
 
 #[cfg(test)]

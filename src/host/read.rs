@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -243,8 +244,13 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
 
 /// Reads a whole file into `buffer`.
 pub(super) fn fill(path: &Path, buffer: &mut Vec<u8>) -> io::Result<()> {
-    let mut file = open(path)?;
-    fill_from(buffer, |free, _| file.read(free))
+    let file = open(path)?;
+    fill_from(buffer, |buffer, _| more(&file, buffer))
+}
+
+/// Reads once, behind what is in the buffer, as much as there is room for. The room is not written to before: most files fill a small part of it.
+pub(super) fn more(file: &impl AsFd, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    Ok(rustix::io::read(file, rustix::buffer::spare_capacity(buffer))?)
 }
 
 /// Gives every line of `file` to `take`, without its line feed. A line longer than `STEP` is given in pieces: none that a kernel writes is.
@@ -279,44 +285,32 @@ fn each_line(mut file: impl Read, buffer: &mut Vec<u8>, take: &mut impl FnMut(&[
 /// Reads the first page of a file into `buffer` at one go.
 pub(super) fn fill_once(path: &Path, buffer: &mut Vec<u8>) -> io::Result<()> {
     const PAGE: usize = 4096;
-    let mut file = open(path)?;
-    buffer.resize(PAGE, 0);
-    match file.read(buffer) {
-        Ok(count) => {
-            buffer.truncate(count);
-            Ok(())
-        }
-        Err(error) => {
-            buffer.clear();
-            Err(error)
-        }
-    }
+    buffer.clear();
+    let file = open(path)?;
+    buffer.reserve(PAGE);
+    more(&file, buffer).map(drop)
 }
 
-/// Reads into `buffer` until `read`, which gets the free room and the offset, gives nothing more. A short read is not the end: the kernel may break at a line.
-pub(super) fn fill_from(buffer: &mut Vec<u8>, mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>) -> io::Result<()> {
-    let mut length = 0;
+/// Reads into `buffer` until `read`, which appends to it and gets the offset, gives nothing more. A short read is not the end: the kernel may break at a line.
+pub(super) fn fill_from(buffer: &mut Vec<u8>, mut read: impl FnMut(&mut Vec<u8>, u64) -> io::Result<usize>) -> io::Result<()> {
+    buffer.clear();
     loop {
-        if buffer.len() < length + STEP {
-            buffer.resize(length + STEP, 0);
-        }
-        let Some(free) = buffer.get_mut(length..) else { break };
-        match read(free, length as u64) {
-            Ok(0) => break,
-            Ok(count) => length += count,
+        buffer.reserve(STEP);
+        let offset = buffer.len() as u64;
+        match read(buffer, offset) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
                 buffer.clear();
                 return Err(error);
             }
         }
-        if length > LARGEST_FILE {
+        if buffer.len() > LARGEST_FILE {
             buffer.clear();
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 16 MiB, which no file of this kind is"));
         }
     }
-    buffer.truncate(length);
-    Ok(())
 }
 
 #[cfg(test)]

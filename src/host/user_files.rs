@@ -3,14 +3,14 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::read::fill_from;
+use super::read::{fill_from, more};
 use super::{ReadError, Reader};
 
 /// Folders that one pattern may name, and what of a folder is looked at for it.
@@ -95,9 +95,9 @@ impl Reader {
             check(&fs::metadata(path)?)?;
             // Another may be there by now.
             let descriptor = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())?;
-            let mut file = File::from(descriptor);
+            let file = File::from(descriptor);
             check(&file.metadata()?)?;
-            fill_from(buffer, |free, _| file.read(free))?;
+            fill_from(buffer, |buffer, _| more(&file, buffer))?;
             // The time of what was read: a writer that went on meanwhile made it younger.
             check(&file.metadata()?)
         };

@@ -33,7 +33,7 @@ GREW = re.compile(r"node_(disk|cpu|dmi|os|network)_info|node_filesystem_\w+")
 def exposition(address):
     """Series with their values, types and help texts."""
     request = urllib.request.Request(f"http://{address}/metrics", headers={"Accept": "text/plain"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=120) as answer:
         text = answer.read().decode()
     series, types, helps = {}, {}, {}
     for line in text.splitlines():
@@ -79,7 +79,7 @@ def supported(program, collectors):
 
 def started(command, address):
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
-    for _ in range(150):
+    for _ in range(600):
         try:
             exposition(address)
             return process
