@@ -81,7 +81,7 @@ mod tests {
         #[test]
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>, head in 0usize..20) {
             prop_assert!(attributes(&bytes, head).count() <= bytes.len());
-            let _ = link(&bytes);
+            let _link = link(&bytes);
         }
     }
 }
