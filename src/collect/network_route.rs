@@ -131,14 +131,14 @@ impl Table<'_> {
 
 fn write(counts: &BTreeMap<String, u64>, told: &[(String, Route)], left_out: &[String], odd: &mut Oddities) -> Families {
     let mut families = Families::default();
-    for (device, count) in counts.iter().filter(|(device, _)| !left_out.contains(&device)) {
+    for (device, count) in counts.iter().filter(|(device, _)| !left_out.contains(device)) {
         families.gauge("node_network_routes", "network routes by interface", &[("device", device)], *count);
     }
     if told.len() > MOST {
         odd.tell(&format_args!("more than {MOST} routes: they are counted, and not told one by one"));
         return families;
     }
-    for (device, route) in told.iter().filter(|(device, _)| !left_out.contains(&device)) {
+    for (device, route) in told.iter().filter(|(device, _)| !left_out.contains(device)) {
         let address = |address: Option<IpAddr>| address.map_or_else(String::new, |address| address.to_string());
         let labels = [
             address(route.source),
