@@ -90,7 +90,7 @@ impl Damage {
                 file.seek(SeekFrom::Start(17 << 20)).unwrap();
                 file.write_all(b"\n").unwrap();
             }
-            Self::Closed => fs::set_permissions(path, fs::Permissions::from_mode(0)).unwrap(),
+            Self::Closed => fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap(),
             Self::Directory | Self::LinkToNothing | Self::LinkToItself | Self::Pipe => {
                 fs::remove_file(path).unwrap();
                 match self {
@@ -255,7 +255,7 @@ fn a_broken_file_costs_nothing_of_the_others() {
             for (number, file) in machine.files.iter().enumerate() {
                 let wanted = |at: usize, damage: Damage| {
                     let step = if damage.is_large() { 47 } else { 4 };
-                    all || (number + at * 7) % step == 0
+                    all || (number + at * 7).is_multiple_of(step)
                 };
                 let damages: Vec<Damage> =
                     DAMAGES.iter().enumerate().filter(|(at, damage)| wanted(*at, **damage)).map(|(_, damage)| *damage).collect();
