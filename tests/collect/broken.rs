@@ -172,7 +172,7 @@ impl Machine {
 }
 
 /// Series that are others, and not lost, by what is in the file where there is one: it names them, or it is counted in a sum, which is not told in part.
-const CHANGED: [(&str, &str); 8] = [
+const CHANGED: [(&str, &str); 9] = [
     // That a file of a user's is bad is told in a series.
     ("/textfile/", "node_textfile_scrape_error"),
     // Labels, which are empty or another file's without it.
@@ -183,6 +183,8 @@ const CHANGED: [(&str, &str); 8] = [
     // States of connections of both protocols.
     ("/net/tcp", "node_tcp_"),
     ("/net/", "node_network_routes"),
+    // A machine without the file is in UTC; of one whose file cannot be read that would be a guess.
+    ("/etc/localtime", "node_time_zone_offset_seconds"),
     // A path is active or it is not.
     ("/device/state", "node_dmmultipath_device_paths_"),
 ];
