@@ -23,6 +23,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
@@ -30,7 +31,7 @@ PORT = 17560
 TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
 # What node_exporter's flags leave out of a machine with containers, so that both show the same interfaces.
 WITHOUT_VETH = ["--collector.netclass.ignored-devices=^veth", "--collector.netdev.device-exclude=^veth"]
-WITH_VETH = ["--collector.interfaces.containers"]
+WITH_VETH = ["--collector.as-node-exporter"]
 
 
 class Agent:
@@ -38,7 +39,9 @@ class Agent:
 
     def __init__(self, name, command, path):
         self.name, self.path = name, path
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        # A file, for node_exporter writes its errors anew at every scrape, and nobody reads a pipe here.
+        self.log = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self.log)
         self.connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=30)
         for _ in range(100):
             try:
@@ -46,7 +49,8 @@ class Agent:
                 break
             except OSError:
                 if self.process.poll() is not None:
-                    sys.exit(f"{name} ended: {self.process.stderr.read().decode(errors='replace')[-400:]}")
+                    self.log.seek(0)
+                    sys.exit(f"{name} ended: {self.log.read().decode(errors='replace')[-400:]}")
                 self.connection.close()
                 time.sleep(0.1)
         else:
@@ -91,7 +95,7 @@ class Agent:
         self.connection.close()
         self.process.kill()
         self.process.wait()
-        self.process.stderr.close()
+        self.log.close()
 
 
 def compare(title, limit, binary, own_flags, peers, peer_flags, options):
