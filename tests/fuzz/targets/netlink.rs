@@ -11,7 +11,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         for (_, value) in netlink::generic_attributes(message.body).chain(of_link) {
             let nested = netlink::attributes(value).count();
             assert!(nested <= value.len());
-            let _ = (netlink::number32(value), netlink::number64(value), rtnetlink::name(value), message.is_part());
+            let _ = (netlink::number32(value), netlink::number64(value), netlink::name(value), message.is_part());
         }
         if let Some((_, name)) = rtnetlink::link(message.body) {
             assert!(name.len() < message.body.len());
