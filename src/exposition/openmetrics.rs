@@ -463,34 +463,6 @@ mod tests {
         );
     }
 
-    /// Not a test: `cargo test --release --lib openmetrics_costs -- --ignored --nocapture` says what 2500 series cost.
-    #[test]
-    #[ignore = "a measurement"]
-    fn openmetrics_costs() {
-        let mut text = String::new();
-        for family in 0..250 {
-            let (name, kind) = if family % 2 == 0 {
-                (format!("node_family_{family}_total"), "counter")
-            } else {
-                (format!("node_family_{family}"), "gauge")
-            };
-            writeln!(text, "# HELP {name} What this family is about.\n# TYPE {name} {kind}").unwrap();
-            for sample in 0..10 {
-                writeln!(text, "{name}{{device=\"eth{sample}\",mode=\"something\",host=\"node-1\"}} {}", sample * 12345).unwrap();
-            }
-        }
-        let begun = std::time::Instant::now();
-        for _ in 0..1000 {
-            std::hint::black_box(of_text(std::hint::black_box(text.as_bytes())));
-        }
-        println!("{} bytes: {:?} each", text.len(), begun.elapsed() / 1000);
-        let begun = std::time::Instant::now();
-        for _ in 0..1000 {
-            std::hint::black_box(crate::exposition::merge::merged(std::hint::black_box(text.as_bytes()), &[]));
-        }
-        println!("looking for families that stand twice: {:?} each", begun.elapsed() / 1000);
-    }
-
     proptest! {
         #[test]
         fn any_bytes_end(bytes: Vec<u8>, words in prop::collection::vec("(# TYPE a_total counter\n|# TYPE h histogram\n|# HELP h|h_bucket|\\{le=\"|\"\\}| 1\n|-|\\\\)", 0..20)) {
