@@ -27,6 +27,9 @@ use crate::watchdog::Watchdog;
 /// How long a start waits for the engine to tell who it is. Without an answer it goes on: the inventory is tried again for ever.
 const FIRST_ANSWER: Duration = Duration::from_secs(3);
 
+/// After so long everything has run for the first time.
+const SETTLED: Duration = Duration::from_secs(60);
+
 /// How often the host's trees are looked at.
 const LOOK_AT_TREES: Duration = Duration::from_secs(30);
 
@@ -185,6 +188,12 @@ pub async fn run(config: Config, inherited: Vec<OwnedFd>, reread: &(dyn Fn() -> 
     let watchdog = Watchdog::start(tokio::runtime::Handle::current()).map_err(system)?;
     let pipeline = Pipeline::start(&config, &surroundings, inventory, &parts, &metrics, &watchdog)?;
     announce(&config, &surroundings, guard.scheme(), &addresses);
+    tokio::spawn(async {
+        // What only the start needed, and then what only the first scrapes and batches did.
+        host::sys::give_back_code();
+        tokio::time::sleep(SETTLED).await;
+        host::sys::give_back_code();
+    });
 
     loop {
         tokio::select! {

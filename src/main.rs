@@ -31,6 +31,10 @@ fn main() -> ExitCode {
         Err(why) => return fail(CONFIG, &why.to_string()),
     };
     if line.action == Action::Config {
+        // What the collectors refuse is refused here too.
+        if let Err(faults) = skep::collect::build(&config.settings) {
+            return fail(CONFIG, &faults.join("; "));
+        }
         return print(&check::effective(&config));
     }
     if line.action == Action::Healthcheck {

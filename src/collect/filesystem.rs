@@ -191,6 +191,11 @@ impl Filesystem {
         let seen = if view == View::Host { Seen::of(root, &self.own) } else { None };
         self.mounts.clear();
         self.asks.clear();
+        let slow: Vec<&[u8]> = found
+            .iter()
+            .filter(|mount| !mount.answers_at_once())
+            .map(|mount| mount.point.strip_suffix(b"/").unwrap_or(&mount.point))
+            .collect();
         let mut known: HashMap<(String, String, String), usize> = HashMap::new();
         let mut asked: HashMap<Vec<u8>, usize> = HashMap::new();
         for mount in found.iter().filter(|mount| !hiding.contains(&(mount.number.0, &*mount.point))) {
@@ -224,12 +229,18 @@ impl Filesystem {
             };
             // Several at one point (of another type, or by another name) are one question.
             let may_hang = mount.may_hang();
+            // The way to a mount leads through those above it.
+            let at_once = mount.answers_at_once() && !slow.iter().any(|above| below(&mount.point, above).is_some());
             match exported.ask.map(|ask| self.asks.get_mut(ask)) {
                 None => {}
-                Some(Some(ask)) => ask.may_hang |= may_hang,
+                Some(Some(ask)) => {
+                    ask.may_hang |= may_hang;
+                    ask.at_once &= at_once;
+                }
                 Some(None) => self.asks.push(Ask {
                     path: root.on_rootfs(Path::new(OsStr::from_bytes(point))).into(),
                     may_hang,
+                    at_once,
                     peer: peer(&mount.source).into(),
                 }),
             }

@@ -60,6 +60,11 @@ impl Interfaces {
         (self.all || !name.starts_with(b"veth")) && self.own.keeps(name) && self.shared.keeps(name)
     }
 
+    /// Whether there is a bridge of Docker's among all interfaces: without one no interface [is a container's](Interfaces::is_containers) by its bridge.
+    pub(super) fn has_bridge<'n>(mut names: impl Iterator<Item = &'n [u8]>) -> bool {
+        names.any(|name| std::str::from_utf8(name).is_ok_and(is_dockers))
+    }
+
     /// Whether an interface that [`Interfaces::keeps`] lets through is left out after all, for it is a member of a container's bridge. One `readlink(2)`; the
     /// sysfs that is read must be of the interface's namespace.
     pub(super) fn is_containers(&self, host: &Reader, name: &[u8]) -> bool {

@@ -47,7 +47,11 @@ pub(super) fn part(name: &str) -> String {
 /// The families known so far, by the key of the file.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    known: HashMap<Box<[u8]>, Key>,
+    /// In the order in which they were first seen, which is the file's.
+    known: Vec<(Box<[u8]>, Key)>,
+    places: HashMap<Box<[u8]>, usize>,
+    /// The place of the key that comes next, when the file is as it was.
+    next: usize,
     pass: u64,
 }
 
@@ -82,17 +86,17 @@ impl Names {
     /// Begins a pass, in which each family is written once: two of one name would cost Prometheus the sample.
     pub(super) fn begin(&mut self) {
         self.pass += 1;
+        self.next = 0;
     }
 
     /// The family of `key`. `make` gives name and help of a key that is seen for the first time, `None` for one that is not wanted.
     pub(super) fn find(&mut self, key: &[u8], make: impl FnOnce(&str) -> Option<Named>) -> Found<'_> {
-        if !self.known.contains_key(key) {
-            if self.known.len() >= MOST_KEYS {
-                self.known.clear();
-            }
-            self.known.insert(key.into(), made(key, make));
-        }
-        match self.known.get_mut(key) {
+        let place = match self.known.get(self.next) {
+            Some((known, _)) if **known == *key => self.next,
+            _ => self.place(key, make),
+        };
+        self.next = place + 1;
+        match self.known.get_mut(place).map(|(_, known)| known) {
             Some(Key::Wanted { named, written }) if *written != self.pass => {
                 *written = self.pass;
                 Found::Wanted(named)
@@ -100,6 +104,20 @@ impl Names {
             Some(Key::Unwanted) => Found::Unwanted,
             Some(Key::Wanted { .. } | Key::Odd) | None => Found::Odd,
         }
+    }
+
+    /// The place of a key that is not the next one.
+    fn place(&mut self, key: &[u8], make: impl FnOnce(&str) -> Option<Named>) -> usize {
+        if let Some(place) = self.places.get(key) {
+            return *place;
+        }
+        if self.known.len() >= MOST_KEYS {
+            self.known.clear();
+            self.places.clear();
+        }
+        self.places.insert(key.into(), self.known.len());
+        self.known.push((key.into(), made(key, make)));
+        self.known.len() - 1
     }
 }
 
@@ -134,6 +152,21 @@ mod tests {
         assert_eq!(find(&mut names, b"no"), "unwanted");
         names.begin();
         assert_eq!(find(&mut names, b"a"), "wanted");
+    }
+
+    #[test]
+    fn keys_may_come_in_another_order() {
+        let mut names = Names::default();
+        for order in ["abc", "abc", "cab", "bxca", "abcx", "ac"] {
+            names.begin();
+            for key in order.bytes() {
+                match names.find(&[key], |key| Some(Named { name: key.to_owned(), help: String::new() })) {
+                    Found::Wanted(named) => assert_eq!(named.name.as_bytes(), [key], "{order}"),
+                    found => panic!("{order}: {found:?}"),
+                }
+            }
+            assert_eq!(find(&mut names, order[..1].as_bytes()), "odd");
+        }
     }
 
     #[test]

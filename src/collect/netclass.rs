@@ -169,8 +169,9 @@ impl Collector for NetClass {
         self.pass += 1;
         // Asked each time: the agent raises its limit when it starts.
         let mut room = files_to_keep();
+        let has_bridge = Interfaces::has_bridge(self.listed.iter().map(|(name, _)| name.as_bytes()));
         for (name, inode) in &self.listed {
-            if !self.interfaces.keeps(name.as_bytes()) || self.interfaces.is_containers(host, name.as_bytes()) {
+            if !self.interfaces.keeps(name.as_bytes()) || has_bridge && self.interfaces.is_containers(host, name.as_bytes()) {
                 continue;
             }
             if !self.devices.contains_key(name) {

@@ -180,11 +180,13 @@ impl Collector for NetDev {
         self.pass += 1;
         let mut rows = std::mem::take(&mut self.rows);
         let mut count = 0;
+        let mut has_bridge = false;
         let source = match host.net("dev") {
             Ok((source, bytes)) => {
                 for interface in parse::interfaces(bytes) {
                     match interface {
                         Ok((name, columns)) => {
+                            has_bridge |= Interfaces::has_bridge(std::iter::once(name));
                             let mut numbers = Numbers::default();
                             for (slot, number) in numbers.iter_mut().zip(columns) {
                                 *slot = Some(number);
@@ -200,6 +202,7 @@ impl Collector for NetDev {
             Err(error) if self.netlink && error.is_absent() => {
                 let read = rtnetlink::dump(rtnetlink::LINKS, deadline, |body| {
                     if let (Some((_, name)), Some(counted)) = (rtnetlink::link(body), counted(body)) {
+                        has_bridge |= Interfaces::has_bridge(std::iter::once(name));
                         self.put(&mut rows, &mut count, name, if self.detailed { counted } else { sums(&counted) }, odd);
                     }
                 });
@@ -221,7 +224,9 @@ impl Collector for NetDev {
         // sysfs shows the namespace of whoever mounted it. Where net/dev is this process' own and the trees are the host's, the two do not fit together.
         let has_sysfs = source.is_some_and(|source| source == NetSource::Host || !host.root().is_mounted());
         if has_sysfs {
-            rows.retain(|row| !self.interfaces.is_containers(host, &row.device));
+            if has_bridge {
+                rows.retain(|row| !self.interfaces.is_containers(host, &row.device));
+            }
             for row in &mut rows {
                 if let Some(device) = self.devices.get_mut(&row.device) {
                     row.complete(device, host, self.detailed, self.alias, odd);

@@ -24,6 +24,8 @@ pub(super) struct Ask {
     /// No other question of a round has this path: two of one mount would hang together.
     pub(super) path: Arc<Path>,
     pub(super) may_hang: bool,
+    /// Whether it is asked by the caller's own thread: the file system answers at once, and so do all on the way to it.
+    pub(super) at_once: bool,
     /// Who answers, as far as the mount tells: `server` of `server:/export`. What one and the same has is asked in turn with what others have.
     pub(super) peer: Arc<[u8]>,
 }
@@ -151,11 +153,16 @@ impl Pool {
         let mut round = Round { first: self.next_ticket, asked: Vec::new(), outcomes: asks.iter().map(|_| None).collect(), open: 0 };
         self.enqueue(asks, &mut round);
         let end = Instant::now() + timeout + timeout / 5;
-        if round.open > 0 && self.alive == 0 {
-            self.start_worker();
+        if round.open > 0 {
+            if self.alive == 0 {
+                self.start_worker();
+            }
+            self.shared.wake.notify_all();
+            self.give_up_if_alone(&mut round);
         }
-        self.shared.wake.notify_all();
-        self.give_up_if_alone(&mut round);
+        for (ask, outcome) in asks.iter().zip(&mut round.outcomes).filter(|(ask, _)| ask.at_once) {
+            *outcome = Some(Outcome::Answered((self.stat)(&ask.path)));
+        }
         while round.open > 0 {
             match self.answers.recv_timeout(self.wait(timeout, end)) {
                 Ok(Answer { ticket, result }) => round.settle(ticket, Outcome::Answered(result)),
@@ -179,7 +186,7 @@ impl Pool {
     fn enqueue(&mut self, asks: &[Ask], round: &mut Round) {
         let mut turns: HashMap<(bool, &[u8]), usize> = HashMap::new();
         let mut order: Vec<(usize, usize, usize)> = Vec::with_capacity(asks.len());
-        for (index, ask) in asks.iter().enumerate() {
+        for (index, ask) in asks.iter().enumerate().filter(|(_, ask)| !ask.at_once) {
             let good = self.good.contains(&ask.path);
             let mut turn = 0;
             if ask.may_hang {
@@ -377,6 +384,7 @@ mod tests {
             .map(|path| Ask {
                 path: Path::new(path).into(),
                 may_hang: path.starts_with("/hung") || path.starts_with("/nfs"),
+                at_once: path.starts_with("/once"),
                 peer: path.as_bytes().get(..5).unwrap_or_default().into(),
             })
             .collect()
@@ -399,6 +407,14 @@ mod tests {
         assert_eq!(short(&pool.ask(&asks(&["/a", "/error", "/c"]), LONG)), "aea");
         assert_eq!(short(&pool.ask(&asks(&["/a", "/error", "/c"]), LONG)), "aea");
         assert_eq!(pool.alive, 1);
+    }
+
+    #[test]
+    fn what_answers_at_once_needs_no_worker() {
+        let mut pool = pool(&Arc::default());
+        assert_eq!(short(&pool.ask(&asks(&["/once/a", "/once/b"]), LONG)), "aa");
+        assert_eq!(pool.alive, 0);
+        assert_eq!(short(&pool.ask(&asks(&["/once/a", "/hung/1", "/once/b", "/c"]), SHORT)), "ahaa");
     }
 
     #[test]

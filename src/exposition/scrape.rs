@@ -6,11 +6,10 @@
 //! replaced, so that these go on in the same scrape, however many hang. No collector runs twice at once, so there are never more threads than collectors and
 //! [`WORKERS`].
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -167,8 +166,7 @@ struct Gathered {
 /// All collectors and the workers that run them.
 pub struct Scraper {
     slots: Arc<Vec<Slot>>,
-    queue: Sender<Job>,
-    taking: Arc<Mutex<Receiver<Job>>>,
+    queue: Arc<Queue>,
     workers: Arc<Workers>,
     flights: Mutex<HashMap<Selection, Shared>>,
     root: Arc<Root>,
@@ -191,8 +189,53 @@ struct Workers {
     free: AtomicUsize,
     /// Those with a collector that is not waited for.
     lost: AtomicUsize,
-    /// Jobs that no worker has taken yet.
-    queued: AtomicUsize,
+}
+
+/// What the workers are to do. All of a scrape's jobs come in together: handed over one by one they would wake a worker, which sleeps between them, for each.
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    /// There is no scraper any more.
+    closed: bool,
+}
+
+impl Queue {
+    fn add(&self, jobs: impl Iterator<Item = Job>) {
+        held(&self.waiting).jobs.extend(jobs);
+        self.wake.notify_all();
+    }
+
+    /// The next job, when there is one; `None` when there will be none any more.
+    fn take(&self) -> Option<Job> {
+        let mut waiting = held(&self.waiting);
+        loop {
+            if waiting.closed {
+                return None;
+            }
+            if let Some(job) = waiting.jobs.pop_front() {
+                return Some(job);
+            }
+            waiting = self.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Whether all jobs were taken.
+    fn is_empty(&self) -> bool {
+        held(&self.waiting).jobs.is_empty()
+    }
+}
+
+impl Drop for Scraper {
+    fn drop(&mut self) {
+        held(&self.queue.waiting).closed = true;
+        self.queue.wake.notify_all();
+    }
 }
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -218,12 +261,10 @@ impl Scraper {
             state: Mutex::new(SlotState::Idle(collector)),
             trouble: Mutex::default(),
         });
-        let (queue, taking) = channel();
         let scraper = Arc::new(Self {
             slots: Arc::new(slots.take(128).collect()),
-            queue,
-            taking: Arc::new(Mutex::new(taking)),
-            workers: Arc::new(Workers { free: AtomicUsize::new(0), lost: AtomicUsize::new(0), queued: AtomicUsize::new(0) }),
+            queue: Arc::default(),
+            workers: Arc::new(Workers { free: AtomicUsize::new(0), lost: AtomicUsize::new(0) }),
             flights: Mutex::new(HashMap::new()),
             root: Arc::clone(root),
             constant: Arc::clone(constant),
@@ -300,17 +341,11 @@ impl Scraper {
         if self.workers.free.load(Ordering::SeqCst) < WORKERS {
             drop(self.hire());
         }
-        for index in &wanted {
-            // Without a worker nothing takes from the queue, which must not grow.
-            if self.workers.free.load(Ordering::SeqCst) == 0 {
-                flight.report();
-                continue;
-            }
-            self.workers.queued.fetch_add(1, Ordering::SeqCst);
-            if self.queue.send((*index, Arc::clone(&flight))).is_err() {
-                self.workers.queued.fetch_sub(1, Ordering::SeqCst);
-                flight.report();
-            }
+        // Without a worker nothing takes from the queue, which must not grow.
+        if self.workers.free.load(Ordering::SeqCst) == 0 {
+            wanted.iter().for_each(|_| flight.report());
+        } else {
+            self.queue.add(wanted.iter().map(|index| (*index, Arc::clone(&flight))));
         }
         let slow = SLOW.min(limit / 32);
         let look = LOOK.min(slow).max(Duration::from_millis(1));
@@ -371,7 +406,7 @@ impl Scraper {
     /// Replaces the workers that have been busy for long with one collector, while others wait to be run. What they are busy with is waited for all the same.
     fn relieve(&self, slow: Duration) {
         for slot in self.slots.iter() {
-            if self.workers.queued.load(Ordering::SeqCst) == 0 {
+            if self.queue.is_empty() {
                 return;
             }
             let newly_replaced = match &mut *held(&slot.state) {
@@ -468,7 +503,7 @@ impl Scraper {
             reader: Reader::new(Arc::clone(&self.root)),
             writer: Writer::new(Arc::clone(&self.constant)),
             slots: Arc::clone(&self.slots),
-            taking: Arc::clone(&self.taking),
+            queue: Arc::clone(&self.queue),
             workers: Arc::clone(&self.workers),
             metrics: self.metrics.clone(),
             part: self.part.clone(),
@@ -564,7 +599,7 @@ struct Worker {
     reader: Reader,
     writer: Writer,
     slots: Arc<Vec<Slot>>,
-    taking: Arc<Mutex<Receiver<Job>>>,
+    queue: Arc<Queue>,
     workers: Arc<Workers>,
     metrics: Metrics,
     part: Part,
@@ -573,10 +608,11 @@ struct Worker {
 impl Worker {
     fn work(mut self) {
         let slots = Arc::clone(&self.slots);
-        loop {
-            let job = held(&self.taking).recv();
-            let Ok((index, flight)) = job else { return };
-            self.workers.queued.fetch_sub(1, Ordering::SeqCst);
+        let mut last = None;
+        while let Some((index, flight)) = self.queue.take() {
+            if last.replace(flight.deadline) != Some(flight.deadline) {
+                self.reader.begin();
+            }
             let Some(slot) = slots.get(index) else { continue };
             // A flight that landed without this collector does not want it any more: running it would only hold up the next one.
             let wanted = !held(&flight.gathered).closed;
@@ -621,11 +657,13 @@ impl Worker {
             let presence = collector.collect(&mut pass);
             (presence, pass.oddities())
         }));
+        if let Ok((_, (odd, _))) = &ended
+            && *odd > 0
+        {
+            self.metrics.collector_oddities.with_label_values(&[slot.name]).inc_by(*odd);
+        }
         let (verdict, trouble) = match ended {
             Ok((Ok(presence), (odd, example))) => {
-                if odd > 0 {
-                    self.metrics.collector_oddities.with_label_values(&[slot.name]).inc_by(odd);
-                }
                 let verdict = if presence == Presence::Present { Verdict::Present } else { Verdict::Absent };
                 (verdict, (odd > 0).then_some(example))
             }
@@ -846,7 +884,7 @@ mod tests {
         while (scraper.workers.free.load(Ordering::SeqCst), scraper.workers.lost.load(Ordering::SeqCst)) != (WORKERS, 0) {
             tokio::task::yield_now().await;
         }
-        assert_eq!(scraper.workers.queued.load(Ordering::SeqCst), 0);
+        assert!(scraper.queue.is_empty());
     }
 
     #[tokio::test]

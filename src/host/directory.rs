@@ -46,7 +46,7 @@ impl Reader {
             }
             Ok(())
         };
-        read().map_err(|source| self.root().below_sys(ReadError { path: path.clone(), source }))
+        read().map_err(|source| self.below_sys(ReadError { path: path.clone(), source }))
     }
 
     /// Opens the directory `<sys>/relative`, links followed.
@@ -57,7 +57,7 @@ impl Reader {
         let path = self.root().sys.join(relative);
         match rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
             Ok(directory) => Ok(Directory(directory)),
-            Err(error) => Err(self.root().below_sys(ReadError { path, source: error.into() })),
+            Err(error) => Err(self.below_sys(ReadError { path, source: error.into() })),
         }
     }
 

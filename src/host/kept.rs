@@ -99,7 +99,7 @@ impl Reader {
 }
 
 /// Reads a whole file from its beginning, wherever its own position is.
-fn read_at_start(file: &File, buffer: &mut Vec<u8>) -> io::Result<()> {
+pub(super) fn read_at_start(file: &File, buffer: &mut Vec<u8>) -> io::Result<()> {
     fill_from(buffer, |buffer, offset| Ok(rustix::io::pread(file, rustix::buffer::spare_capacity(buffer), offset)?))
 }
 

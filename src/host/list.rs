@@ -13,7 +13,7 @@ impl Reader {
     /// [`ReadError`] when the directory cannot be opened or read.
     pub fn sys_numbered(&self, relative: &str, prefix: &str) -> Result<Vec<String>, ReadError> {
         let numbered = |name: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()));
-        names(self.root().sys.join(relative), numbered).map_err(|error| self.root().below_sys(error))
+        names(self.root().sys.join(relative), numbered).map_err(|error| self.below_sys(error))
     }
 
     /// All names in the directory `<sys>/relative`, in the order of their names as text; those that are not UTF-8 are left out.
@@ -21,7 +21,7 @@ impl Reader {
     /// # Errors
     /// As [`Reader::sys_numbered`].
     pub fn sys_names(&self, relative: &str) -> Result<Vec<String>, ReadError> {
-        names(self.root().sys.join(relative), |_| true).map_err(|error| self.root().below_sys(error))
+        names(self.root().sys.join(relative), |_| true).map_err(|error| self.below_sys(error))
     }
 
     /// All names in the directory `<proc>/relative`, as [`Reader::sys_names`].
@@ -29,7 +29,7 @@ impl Reader {
     /// # Errors
     /// As [`Reader::sys_numbered`].
     pub fn proc_names(&self, relative: &str) -> Result<Vec<String>, ReadError> {
-        names(self.root().proc.join(relative), |_| true).map_err(|error| self.root().below_proc(error))
+        names(self.root().proc.join(relative), |_| true).map_err(|error| self.below_proc(error))
     }
 
     /// Where the symbolic link `<sys>/relative` points to, as it is written there: `../../devices/pci0000:00/...`.
@@ -38,7 +38,7 @@ impl Reader {
     /// [`ReadError`] when there is no such link.
     pub fn sys_link(&self, relative: &str) -> Result<PathBuf, ReadError> {
         let path = self.root().sys.join(relative);
-        fs::read_link(&path).map_err(|source| self.root().below_sys(ReadError { path, source }))
+        fs::read_link(&path).map_err(|source| self.below_sys(ReadError { path, source }))
     }
 
     /// Where `<sys>/relative` lies when all links on the way are followed.
@@ -47,7 +47,7 @@ impl Reader {
     /// [`ReadError`] when there is nothing at the end of the links.
     pub fn sys_real(&self, relative: &str) -> Result<PathBuf, ReadError> {
         let path = self.root().sys.join(relative);
-        fs::canonicalize(&path).map_err(|source| self.root().below_sys(ReadError { path, source }))
+        fs::canonicalize(&path).map_err(|source| self.below_sys(ReadError { path, source }))
     }
 
     /// Whether there is anything at `<sys>/relative`, links followed.

@@ -83,6 +83,13 @@ impl<'a> Mount<'a> {
         const REMOTE: [&[u8]; 9] = [b"nfs", b"cifs", b"smb", b"fuse", b"ceph", b"9p", b"afs", b"lustre", b"gluster"];
         REMOTE.iter().any(|kind| self.kind.starts_with(kind))
     }
+
+    /// Whether its figures lie in this kernel's memory, so that asking for them waits for no disk, no lock and nobody else.
+    #[must_use]
+    pub fn answers_at_once(&self) -> bool {
+        const KINDS: [&[u8]; 7] = [b"ext2", b"ext3", b"ext4", b"xfs", b"vfat", b"tmpfs", b"devtmpfs"];
+        KINDS.contains(&&*self.kind)
+    }
 }
 
 fn octal(digits: &[u8]) -> Option<u8> {

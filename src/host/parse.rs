@@ -2,12 +2,36 @@
 
 /// The lines of a file, without their line feeds.
 pub fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        loop {
+            if rest.is_empty() {
+                return None;
+            }
+            let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            let (line, after) = rest.split_at_checked(end)?;
+            rest = after.get(1..).unwrap_or_default();
+            if !line.is_empty() {
+                return Some(line);
+            }
+        }
+    })
 }
 
 /// The fields of a line: what stands between blanks and tabs.
 pub fn fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|field| !field.is_empty())
+    const fn is_blank(byte: &u8) -> bool {
+        matches!(*byte, b' ' | b'\t')
+    }
+    let mut rest = line;
+    std::iter::from_fn(move || {
+        let begin = rest.iter().position(|byte| !is_blank(byte))?;
+        let from = rest.get(begin..)?;
+        let end = from.iter().position(is_blank).unwrap_or(from.len());
+        let (field, after) = from.split_at_checked(end)?;
+        rest = after;
+        Some(field)
+    })
 }
 
 /// What stands before and behind the first `at` of a line. `None` when there is none.

@@ -36,7 +36,7 @@ impl Reader {
     /// [`ReadError`] when the directory cannot be opened or read.
     pub fn pids(&mut self) -> Result<Vec<u32>, ReadError> {
         self.path.clone_from(&self.root.proc);
-        self.numbered().map_err(|error| self.root().below_proc(error))
+        self.numbered().map_err(|error| self.below_proc(error))
     }
 
     /// The numbers of the threads that a process has now, its own among them.

@@ -1,9 +1,12 @@
 //! Reading small kernel files into one buffer that is kept.
 
+use std::cell::Cell;
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,10 +14,16 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 
 use super::Root;
+use super::kept::read_at_start;
+use super::root::{PROC_WITNESS, SYS_WITNESS, below};
 
 /// A host file larger than this is refused: no file that a collector reads comes near it.
 const LARGEST_FILE: usize = 16 << 20;
 const STEP: usize = 16 << 10;
+/// How many files of procfs and sysfs a reader keeps open between scrapes; each costs the kernel up to 4.4 kB, and spares half of what reading it takes.
+const MOST_OPEN: usize = 64;
+/// `f_type` of procfs and sysfs (`include/uapi/linux/magic.h`).
+const KERNELS: [u64; 2] = [0x9fa0, 0x6265_6572];
 /// See [`open`].
 pub(super) const WITHOUT_WAITING: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY);
 
@@ -88,18 +97,36 @@ impl fmt::Display for NetSource {
 }
 
 /// Reads host files, one at a time, into a buffer and a path that are kept: after the first scrape it allocates nothing.
+///
+/// The kernel's own files that every machine has once (`stat`, `1/net/netstat`) stay open: what they tell is made when they are read, wherever that begins.
 #[derive(Debug)]
 pub struct Reader {
     pub(super) root: Arc<Root>,
     pub(super) path: PathBuf,
     pub(super) buffer: Vec<u8>,
+    /// By their whole path.
+    open: HashMap<Box<[u8]>, File>,
+    seen: Seen,
+}
+
+/// What was seen to be there since [`Reader::begin`], and is not looked for again.
+#[derive(Debug, Default)]
+struct Seen {
+    proc: Cell<bool>,
+    sys: Cell<bool>,
+    host_net: Cell<bool>,
 }
 
 impl Reader {
     /// A reader of the trees of `root`.
     #[must_use]
-    pub const fn new(root: Arc<Root>) -> Self {
-        Self { root, path: PathBuf::new(), buffer: Vec::new() }
+    pub fn new(root: Arc<Root>) -> Self {
+        Self { root, path: PathBuf::new(), buffer: Vec::new(), open: HashMap::new(), seen: Seen::default() }
+    }
+
+    /// Another scrape begins: whether the trees are there is looked at anew, once, when something is missing below them.
+    pub fn begin(&mut self) {
+        self.seen = Seen::default();
     }
 
     /// The trees that are read.
@@ -115,7 +142,9 @@ impl Reader {
     pub fn proc(&mut self, relative: &str) -> Result<&[u8], ReadError> {
         self.path.clone_from(&self.root.proc);
         self.path.push(relative);
-        fill(&self.path, &mut self.buffer).map_err(|source| self.root.below_proc(ReadError { path: self.path.clone(), source }))?;
+        // Processes come and go; the first one stays.
+        let keeps = !relative.starts_with(|first: char| first.is_ascii_digit()) || relative.starts_with("1/");
+        self.fill_open(keeps).map_err(|source| self.below_proc(ReadError { path: self.path.clone(), source }))?;
         Ok(&self.buffer)
     }
 
@@ -126,7 +155,9 @@ impl Reader {
     pub fn sys(&mut self, relative: &str) -> Result<&[u8], ReadError> {
         self.path.clone_from(&self.root.sys);
         self.path.push(relative);
-        fill(&self.path, &mut self.buffer).map_err(|source| self.root.below_sys(ReadError { path: self.path.clone(), source }))?;
+        // An interface may be given another's name, and an open file goes with it.
+        self.fill_open(!relative.starts_with("class/net/"))
+            .map_err(|source| self.below_sys(ReadError { path: self.path.clone(), source }))?;
         Ok(&self.buffer)
     }
 
@@ -140,7 +171,7 @@ impl Reader {
         self.path.push(relative);
         match fill_once(&self.path, &mut self.buffer) {
             Ok(()) => Ok(self.buffer.trim_ascii()),
-            Err(source) => Err(self.root.below_sys(ReadError { path: self.path.clone(), source })),
+            Err(source) => Err(self.below_sys(ReadError { path: self.path.clone(), source })),
         }
     }
 
@@ -163,7 +194,7 @@ impl Reader {
         self.path.clone_from(&self.root.proc);
         self.path.push("1/net");
         self.path.push(relative);
-        let first = match fill(&self.path, &mut self.buffer) {
+        let first = match self.fill_open(true) {
             Ok(()) => return Ok((NetSource::Host, &self.buffer)),
             Err(source) => ReadError { path: self.path.clone(), source },
         };
@@ -173,11 +204,11 @@ impl Reader {
         self.path.clone_from(&self.root.proc);
         self.path.push("net");
         self.path.push(relative);
-        match fill(&self.path, &mut self.buffer) {
+        match self.fill_open(true) {
             Ok(()) => Ok((NetSource::Own, &self.buffer)),
             Err(source) => {
                 let second = ReadError { path: self.path.clone(), source };
-                Err(self.root.below_proc(if second.is_absent() && !first.is_absent() { first } else { second }))
+                Err(self.below_proc(if second.is_absent() && !first.is_absent() { first } else { second }))
             }
         }
     }
@@ -185,7 +216,21 @@ impl Reader {
     /// Whether `<proc>/1/net` can be looked into. What is missing there the host does not have, and that of the reader's own namespace is no substitute: the file
     /// of a module that only a container uses, or half of a pair (`tcp` without `tcp6`).
     fn shows_host_net(&self) -> bool {
-        self.root.proc.join("1/net/dev").symlink_metadata().is_ok()
+        self.seen.host_net.get() || {
+            let there = self.root.proc.join("1/net/dev").symlink_metadata().is_ok();
+            self.seen.host_net.set(there);
+            there
+        }
+    }
+
+    /// The error of a file below procfs, made one that is not [absent](ReadError::is_absent) when there is no procfs at all.
+    pub(super) fn below_proc(&self, error: ReadError) -> ReadError {
+        below(&self.root.proc, PROC_WITNESS, "procfs", &self.seen.proc, error)
+    }
+
+    /// As [`Reader::below_proc`], of sysfs.
+    pub(super) fn below_sys(&self, error: ReadError) -> ReadError {
+        below(&self.root.sys, SYS_WITNESS, "sysfs", &self.seen.sys, error)
     }
 
     /// Gives every line of a file of the host's network namespace to `take`, from the same place as [`Reader::net`] but without holding the file as a whole:
@@ -199,7 +244,7 @@ impl Reader {
             self.path.clone_from(&self.root.proc);
             self.path.push(directory);
             self.path.push(relative);
-            match open(&self.path).and_then(|file| each_line(file, &mut self.buffer, &mut take)) {
+            match self.lines_open(&mut take) {
                 Ok(()) => return Ok(source),
                 Err(error) => {
                     let error = ReadError { path: self.path.clone(), source: error };
@@ -215,7 +260,7 @@ impl Reader {
             }
         }
         let error = first.unwrap_or_else(|| ReadError { path: self.path.clone(), source: io::ErrorKind::NotFound.into() });
-        Err(self.root.below_proc(error))
+        Err(self.below_proc(error))
     }
 
     /// Reads a file at a path below one of the trees, for collectors that walk directories.
@@ -226,6 +271,45 @@ impl Reader {
         self.path.clear();
         self.path.push(path);
         self.read()
+    }
+
+    /// Reads the file at the path that is set, whole. With `keeps` it stays open when it is one of the kernel's, and there is room.
+    fn fill_open(&mut self, keeps: bool) -> io::Result<()> {
+        let name = self.path.as_os_str().as_bytes();
+        if let Some(file) = self.open.get(name) {
+            if read_at_start(file, &mut self.buffer).is_ok() {
+                return Ok(());
+            }
+            // A module, a device or a namespace went; there may be another of its name.
+            self.open.remove(name);
+        }
+        let file = open(&self.path)?;
+        fill_from(&mut self.buffer, |buffer, _| more(&file, buffer))?;
+        if keeps && self.open.len() < MOST_OPEN && is_kernels(&file) {
+            self.open.insert(self.path.as_os_str().as_bytes().into(), file);
+        }
+        Ok(())
+    }
+
+    /// As [`Reader::fill_open`], but gives the lines one by one.
+    fn lines_open(&mut self, take: &mut impl FnMut(&[u8])) -> io::Result<()> {
+        let name = self.path.as_os_str().as_bytes();
+        if let Some(file) = self.open.get(name) {
+            let mut lines = SocketFile { file, offset: 0, last: false, is_kernels: true };
+            let read = each_line(&mut lines, &mut self.buffer, take);
+            // What broke off has given lines already, which must not come twice.
+            if read.is_ok() || lines.offset > 0 {
+                return read;
+            }
+            self.open.remove(name);
+        }
+        let file = open(&self.path)?;
+        let is_kernels = is_kernels(&file);
+        each_line(&mut SocketFile { file: &file, offset: 0, last: false, is_kernels }, &mut self.buffer, take)?;
+        if is_kernels && self.open.len() < MOST_OPEN {
+            self.open.insert(self.path.as_os_str().as_bytes().into(), file);
+        }
+        Ok(())
     }
 
     fn read(&mut self) -> Result<&[u8], ReadError> {
@@ -242,6 +326,11 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(WITHOUT_WAITING.bits().cast_signed()).open(path)
 }
 
+/// Whether a file is of procfs or sysfs: any other may be replaced by one of its name, and would be read as it was.
+fn is_kernels(file: &File) -> bool {
+    rustix::fs::fstatfs(file).is_ok_and(|found| u64::try_from(found.f_type).is_ok_and(|kind| KERNELS.contains(&kind)))
+}
+
 /// Reads a whole file into `buffer`.
 pub(super) fn fill(path: &Path, buffer: &mut Vec<u8>) -> io::Result<()> {
     let file = open(path)?;
@@ -251,6 +340,34 @@ pub(super) fn fill(path: &Path, buffer: &mut Vec<u8>) -> io::Result<()> {
 /// Reads once, behind what is in the buffer, as much as there is room for. The room is not written to before: most files fill a small part of it.
 pub(super) fn more(file: &impl AsFd, buffer: &mut Vec<u8>) -> io::Result<usize> {
     Ok(rustix::io::read(file, rustix::buffer::spare_capacity(buffer))?)
+}
+
+/// A file of procfs with a line for each socket or neighbour, from its beginning.
+struct SocketFile<'a> {
+    file: &'a File,
+    offset: u64,
+    /// Whether the last read told that nothing comes after it.
+    last: bool,
+    is_kernels: bool,
+}
+
+impl Read for SocketFile<'_> {
+    /// To see the end the kernel walks through all its sockets once more. But it ends a read where the next line does not fit into its page (`seq_read_iter`), and
+    /// the lines of these files have some 150 bytes: what fills less than half of the page is all there is.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        const HALF: usize = 2048;
+        if self.last {
+            return Ok(0);
+        }
+        let count = match rustix::io::pread(self.file, &mut *buffer, self.offset) {
+            // A pipe, which somebody mounted here, has no offsets.
+            Err(rustix::io::Errno::SPIPE) => rustix::io::read(self.file, buffer)?,
+            read => read?,
+        };
+        self.last = self.is_kernels && count < HALF;
+        self.offset += count as u64;
+        Ok(count)
+    }
 }
 
 /// Gives every line of `file` to `take`, without its line feed. A line longer than `STEP` is given in pieces: none that a kernel writes is.

@@ -1,5 +1,6 @@
 //! Where the host's trees are mounted.
 
+use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -80,16 +81,6 @@ impl Root {
     pub fn is_own_rootfs(&self) -> bool {
         self.rootfs == Path::new("/")
     }
-
-    /// The error of a file below procfs, made one that is not [absent](ReadError::is_absent) when there is no procfs at all.
-    pub(super) fn below_proc(&self, error: ReadError) -> ReadError {
-        below(&self.proc, PROC_WITNESS, "procfs", error)
-    }
-
-    /// As [`Root::below_proc`], of sysfs.
-    pub(super) fn below_sys(&self, error: ReadError) -> ReadError {
-        below(&self.sys, SYS_WITNESS, "sysfs", error)
-    }
 }
 
 /// Whether a tree is what it should be, by what every such tree has.
@@ -97,8 +88,11 @@ pub(super) fn has(tree: &Path, witness: &str) -> io::Result<()> {
     tree.join(witness).symlink_metadata().map(drop)
 }
 
-fn below(tree: &Path, witness: &str, kind: &str, error: ReadError) -> ReadError {
-    if !error.is_absent() || has(tree, witness).is_ok() {
+/// The error of a file below a tree, made one that is not [absent](ReadError::is_absent) when there is no such tree at all. That it is there is noted in `seen`,
+/// and not asked again.
+pub(super) fn below(tree: &Path, witness: &str, kind: &str, seen: &Cell<bool>, error: ReadError) -> ReadError {
+    if !error.is_absent() || seen.get() || has(tree, witness).is_ok() {
+        seen.set(seen.get() || error.is_absent());
         return error;
     }
     let why = format!("no {kind} is mounted at {} (it has no '{witness}')", tree.display());
