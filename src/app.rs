@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::collect;
 use crate::config::{Config, Fault, flags, layers};
+use crate::containers::disk::{DiskMode, DiskTask};
 use crate::containers::{ContainersCollector, ContainersOptions};
 use crate::docker::container::Labelling;
 use crate::docker::inventory::InventoryTask;
@@ -135,7 +136,15 @@ pub async fn run(config: Config, inherited: Vec<OwnedFd>, reread: &(dyn Fn() -> 
     let mut all = collectors(&config, &node)?;
     let containers = config.settings.is_on("collector.containers");
     if containers {
-        all.push(("containers", Group::Containers, Box::new(ContainersCollector::new(inventory.clone(), ContainersOptions::default()))));
+        let mut collector = ContainersCollector::new(inventory.clone(), ContainersOptions::default());
+        let docker = &config.docker;
+        if docker.disk.mode != DiskMode::Off {
+            let (told, root) = (docker.containers_dir.clone(), Arc::clone(&root));
+            let (task, table) = DiskTask::new(inventory.clone(), docker.host.clone(), told, root, docker.disk, metrics.clone());
+            task.start(tokio::runtime::Handle::current(), stop.clone()).map_err(system)?;
+            collector = collector.with_disk(table);
+        }
+        all.push(("containers", Group::Containers, Box::new(collector)));
     }
     if config.web.own_metrics {
         all.push(("skep", Group::Skep, Box::new(OwnCollector::new(metrics.clone(), parts.clone()))));

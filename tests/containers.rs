@@ -13,6 +13,8 @@
 #[path = "support/fake_engine.rs"]
 mod fake_engine;
 
+#[path = "containers/disk.rs"]
+mod disk;
 #[path = "containers/engine.rs"]
 mod engine;
 #[path = "containers/exposition.rs"]

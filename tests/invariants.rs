@@ -89,7 +89,10 @@ fn a_cgroup_is_never_taken_from_proc_pid_cgroup() {
 
 #[test]
 fn no_api_call_inside_a_scrape() {
-    assert_eq!(offenders(&["containers/", "exposition/", "collect/"], &["Engine", "docker::api", "bollard"], &[]), Vec::<String>::new());
+    // The thread behind disk usage is no part of a scrape, and the option is named after the engine.
+    let exempt = ["containers/disk/task.rs", "containers/disk/options.rs", "containers/disk/plan.rs"];
+    let words = ["Engine", "docker::api", "bollard"];
+    assert_eq!(offenders(&["containers/", "exposition/", "collect/"], &words, &exempt), Vec::<String>::new());
 }
 
 #[test]

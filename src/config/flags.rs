@@ -43,6 +43,18 @@ static CONTAINERS: &[Flag] = &[
     ),
     Flag::new("collector.containers", Switch, Some("true"), "Metrics of containers."),
     Flag::new(
+        "containers.disk",
+        One("WHO"),
+        Some("auto"),
+        "Who counts what containers take of the disk: walk (skep, in at most 1 % of a processor), engine (asked in at most 1 % of the time), auto: walk, and the engine where skep may not enter every directory; or off.",
+    ),
+    Flag::new(
+        "containers.disk.interval",
+        One("DURATION"),
+        Some("60s"),
+        "How often a running container's disk usage is counted, at the most; a tenth as often when it does not run.",
+    ),
+    Flag::new(
         "containers.label",
         One("REGEX"),
         None,

@@ -20,6 +20,7 @@ pub use settings::Settings;
 pub use web::{ClientAuth, Rate, Source, TlsFile, TlsVersion, User, WebFile};
 
 use crate::collect::AS_NODE_EXPORTER;
+use crate::containers::disk::DiskOptions;
 use crate::exposition::Manner;
 use crate::host::Root;
 
@@ -77,6 +78,8 @@ pub struct DockerConfig {
     pub containers_dir: Option<PathBuf>,
     /// Container labels that become metric labels.
     pub label: Option<regex::Regex>,
+    /// Who counts what containers take of the disk.
+    pub disk: DiskOptions,
 }
 
 /// The pages.
@@ -222,6 +225,7 @@ impl Config {
                 host: docker_host.to_owned(),
                 containers_dir: path("docker.containers-dir"),
                 label: expression(&settings, "containers.label")?,
+                disk: DiskOptions::of(&settings).map_err(Fault)?,
             },
             web: WebConfig {
                 listen,

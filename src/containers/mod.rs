@@ -2,6 +2,7 @@
 //!
 //! Everything is read at the scrape. Which containers there are is taken from the inventory, which never waits for this one.
 
+pub mod disk;
 mod families;
 mod machine;
 mod network;
@@ -13,6 +14,7 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 
+use self::disk::DiskTable;
 use self::families::Row;
 use self::machine::Machine;
 use self::network::Interface;
@@ -58,6 +60,7 @@ pub struct ContainersCollector {
     machine: Machine,
     devices: HashMap<(u32, u32), String>,
     scrapes: u32,
+    disk: DiskTable,
 }
 
 /// A running container between two scrapes.
@@ -92,7 +95,15 @@ impl ContainersCollector {
             machine: Machine::default(),
             devices: HashMap::new(),
             scrapes: 0,
+            disk: DiskTable::default(),
         }
+    }
+
+    /// The same collector, which tells of disk usage what the table says.
+    #[must_use]
+    pub fn with_disk(mut self, disk: DiskTable) -> Self {
+        self.disk = disk;
+        self
     }
 
     /// Takes over which containers run; what is gone is closed.
@@ -212,6 +223,7 @@ impl Collector for ContainersCollector {
             |io: &DeviceIo| self.devices.get(&(io.major, io.minor)).cloned().unwrap_or_else(|| format!("{}:{}", io.major, io.minor));
         families::write(&rows, &device, pass);
         let told = inventory.containers.values().map(|container| &**container).filter(|container| !container.is_excluded());
+        disk::write(told.clone(), &self.disk, pass);
         families::write_states(told, pass);
         self.machine.write(pass);
         let failure = self.failure(pass.host);
@@ -321,3 +333,7 @@ impl Tracked {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "tests/devices.rs"]
+mod device_tests;

@@ -182,7 +182,7 @@ impl Engine {
         EngineError::Broken { host: self.host.clone(), call, what: "the engine ended it".to_owned() }
     }
 
-    fn garbled(&self, call: &'static str, what: &dyn fmt::Display) -> EngineError {
+    pub(super) fn garbled(&self, call: &'static str, what: &dyn fmt::Display) -> EngineError {
         EngineError::Garbled { host: self.host.clone(), call, what: what.to_string() }
     }
 }
@@ -282,7 +282,7 @@ fn client(host: &str, limit: Duration) -> Result<Docker, EngineError> {
 }
 
 /// A query's value, percent-escaped.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len() * 2);
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {

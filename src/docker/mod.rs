@@ -7,6 +7,7 @@ pub mod container;
 mod error;
 pub mod inventory;
 mod json;
+mod size;
 mod time;
 
 pub use answers::{ContainerEvent, EngineInfo, Inspected, Listed, ListedContainer};

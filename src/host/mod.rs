@@ -6,7 +6,7 @@
 //! - Where the trees are: [`Root`]; whose namespaces they show: `namespaces`; what of them is there at all, for `skep check`: [`probe()`].
 //! - One file at a time, into a buffer that is kept: `read` ([`Reader`]); names in directories and links: `list`.
 //! - Kept open between scrapes: files of cgroups and of processes in `kept`, directories of sysfs with their attributes in `directory`.
-//! - More than a file: `mounts` (mountinfo), `processes`, `btrfs`, [`user_files`].
+//! - More than a file: `mounts` (mountinfo), `processes`, `btrfs`, [`user_files`], [`usage`] (what a directory takes of the disk).
 //! - What is asked for and not read: [`netlink`] and on it [`rtnetlink`], [`dbus`], both of which wait as `wait` says, and the system calls of [`sys`].
 //! - Fields of what was read: [`parse`].
 
@@ -25,6 +25,7 @@ mod read;
 mod root;
 pub mod rtnetlink;
 pub mod sys;
+pub mod usage;
 pub mod user_files;
 mod wait;
 

@@ -1,7 +1,7 @@
 //! skep's own counters. A handle is taken once, at start, and counting is an atomic addition.
 
 use prometheus::{
-    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Counter, Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// All of skep's own metrics. Cloning gives another handle on the same numbers.
@@ -31,6 +31,14 @@ pub struct Metrics {
     pub docker_containers: IntGaugeVec,
     /// Seconds since the epoch at which the inventory was last known to be right.
     pub docker_inventory_time: GaugeVec,
+    /// Questions to the engine for the size of a layer.
+    pub docker_sizes: IntCounter,
+    /// Seconds that they took.
+    pub docker_size_seconds: Counter,
+    /// Walks through layers and through the engine's directories of containers, by how they ended. Label `state`.
+    pub disk_walks: IntCounterVec,
+    /// Seconds of work that they took, rests not counted.
+    pub disk_walk_seconds: Counter,
     log: LogVecs,
 }
 
@@ -108,6 +116,8 @@ const OTHER: &str = "other";
 const RESCANS: [&str; 4] = ["start", "overflow", "no_inotify", "periodic"];
 const FILE_ERRORS: [&str; 5] = ["open", "read", "spool", "watch", "compressed"];
 const SPOOL_GIVEN_UP: [&str; 2] = ["bytes", "lines"];
+
+const DISK_WALKS: [&str; 5] = ["done", "refused", "gone", "too_large", "failed"];
 
 const HTTP_REFUSED: [&str; 8] = ["unauthorized", "busy", "rate_limit", "max_requests", "tls", "plain_http", "slow", "evicted"];
 
@@ -282,6 +292,17 @@ impl Metrics {
         registry.register(Box::new(docker_events.clone()))?;
         let docker_resyncs = IntCounter::new("skep_docker_resyncs_total", "Inventories taken anew by list.")?;
         registry.register(Box::new(docker_resyncs.clone()))?;
+        let docker_sizes =
+            IntCounter::new("skep_docker_size_requests_total", "Questions to the engine for the size of a container's layer.")?;
+        registry.register(Box::new(docker_sizes.clone()))?;
+        let docker_size_seconds = Counter::new("skep_docker_size_seconds_total", "Seconds that the engine took to tell sizes of layers.")?;
+        registry.register(Box::new(docker_size_seconds.clone()))?;
+        let disk_walks = counter("skep_disk_walks_total", "Walks through directories of containers, by how they ended.", &["state"])?;
+        for state in DISK_WALKS {
+            disk_walks.with_label_values(&[state]).inc_by(0);
+        }
+        let disk_walk_seconds = Counter::new("skep_disk_walk_seconds_total", "Seconds of work that these walks took, rests not counted.")?;
+        registry.register(Box::new(disk_walk_seconds.clone()))?;
         let http_refused =
             counter("skep_http_refused_total", "Connections and requests that were not answered as asked, by reason.", &["reason"])?;
         for reason in HTTP_REFUSED {
@@ -312,6 +333,10 @@ impl Metrics {
             docker_resyncs,
             docker_containers: gauge("skep_docker_containers", "Containers known from the engine.", &["state"])?,
             docker_inventory_time: float("skep_docker_inventory_time_seconds", "When the inventory was last known to be right.", &[])?,
+            docker_sizes,
+            docker_size_seconds,
+            disk_walks,
+            disk_walk_seconds,
             registry,
             log,
         })

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use skep::collect::{Collector, Pass};
+use skep::containers::disk::{DiskMode, DiskOptions, DiskTask};
 use skep::containers::{ContainersCollector, ContainersOptions};
 use skep::docker::{InventoryTask, Labelling};
 use skep::exposition::Writer;
@@ -93,6 +94,69 @@ async fn a_container_that_ends_before_the_engine_tells() {
 
 fn started(inventory: &skep::docker::Inventory) -> Option<f64> {
     inventory.containers.values().find(|container| container.name == "skep-live")?.started
+}
+
+/// The number of a layer is what `du` says of its directory, and what the engine's directory of the container takes is added to it.
+#[tokio::test]
+#[ignore = "needs an engine at DOCKER_HOST with the image bb:1, its command line, and its data root"]
+async fn the_layer_is_what_du_says() {
+    let docker = |arguments: &[&str]| {
+        let output = std::process::Command::new("docker").args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let script = "dd if=/dev/zero of=/ten bs=1M count=10; ln /ten /again; mkdir /many; \
+        for i in $(seq 10000); do : >/many/$i; done; dd if=/dev/zero of=/gone bs=1M count=10; rm /gone /bin/seq; echo done; exec sleep 100000";
+    let id = docker(&["run", "-d", "--network", "none", "--name", "skep-disk", "bb:1", "sh", "-c", script]);
+    let mut follow = std::process::Command::new("docker").args(["logs", "-f", &id]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(follow.stdout.take().unwrap()));
+    assert!(lines.any(|line| line.unwrap() == "done"));
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+    let host = std::env::var("DOCKER_HOST").unwrap();
+    let metrics = Metrics::new().unwrap();
+    let (task, mut inventory) = InventoryTask::new(host.clone(), Labelling::default(), &Parts::default(), metrics.clone());
+    let stop = CancellationToken::new();
+    tokio::spawn(task.run(stop.clone()));
+    let snapshot = inventory.wait_for(|inventory| inventory.synced_at.is_some()).await.unwrap().clone();
+    // Of the one container only: behind each question to the engine lies a rest, and there may be others before it.
+    let container = skep::logs::ContainerId::new(&id).unwrap();
+    let mut alone = (*snapshot).clone();
+    alone.containers.retain(|id, _| *id == container);
+    let (_unchanged, inventory) = tokio::sync::watch::channel(Arc::new(alone));
+    let of = |mode| {
+        let options = DiskOptions { mode, ..DiskOptions::default() };
+        let root = Arc::new(Root::find(None, None, None, None));
+        let (task, table) = DiskTask::new(inventory.clone(), host.clone(), None, root, options, metrics.clone());
+        task.start(tokio::runtime::Handle::current(), stop.clone()).unwrap();
+        table
+    };
+    let mut layers = Vec::new();
+    for mode in [DiskMode::Auto, DiskMode::Engine] {
+        let mut watch = of(mode).watch();
+        let known = watch.wait_for(|table| table.get(&container).is_some_and(|disk| disk.layer.is_some())).await.unwrap();
+        layers.push(known.get(&container).unwrap().clone());
+    }
+    let du = |path: &str, option: &str| -> u64 {
+        let output = std::process::Command::new("du").args(["-s", "-x", option, path]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().split_whitespace().next().unwrap().parse().unwrap()
+    };
+    let upper = docker(&["inspect", "--format", "{{.GraphDriver.Data.UpperDir}}", &id]);
+    let log = docker(&["inspect", "--format", "{{.LogPath}}", &id]);
+    let (walked, asked) = (&layers[0], &layers[1]);
+    println!("{walked:?}\n{asked:?}");
+    let layer = walked.layer.unwrap();
+    let expected = (du(&upper, "--block-size=1"), Some(du(&upper, "--inodes")), "walk");
+    assert_eq!((layer.bytes, layer.inodes, layer.source), expected);
+    assert_eq!(walked.folder.unwrap().marked, du(&log, "--block-size=1"));
+    assert_eq!(walked.folder.unwrap().bytes, du(Path::new(&log).parent().unwrap().to_str().unwrap(), "--block-size=1"));
+    assert!(walked.device.starts_with('/') && walked.file_system.unwrap().size > layer.bytes);
+    // overlay2 tells the lengths of files, of each once.
+    let told = asked.layer.unwrap();
+    assert_eq!((told.source, told.inodes), ("engine", None));
+    assert!((10 << 20..=layer.bytes).contains(&told.bytes), "{told:?}");
+    docker(&["rm", "-f", &id]);
+    stop.cancel();
 }
 
 /// What a scrape costs, printed and not judged.
