@@ -128,7 +128,7 @@ fn the_containers_interfaces_are_left_out_everywhere() {
     let net = directory.path().join("proc/1/net");
     for (file, line) in [
         ("arp", "192.0.2.9  0x1  0x2  02:00:5e:00:53:09  *  bond1\n"),
-        ("dev", " bond1: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n"),
+        ("dev", " bond1: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\ndocker0: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n"),
         ("route", "bond1\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"),
     ] {
         fs::write(net.join(file), fs::read_to_string(net.join(file)).unwrap() + line).unwrap();
