@@ -17,9 +17,15 @@ mod fake_engine;
 mod disk;
 #[path = "containers/engine.rs"]
 mod engine;
+#[path = "containers/engine29.rs"]
+mod engine29;
 #[path = "containers/exposition.rs"]
 mod exposition;
+#[path = "containers/identity.rs"]
+mod identity;
 #[path = "containers/live.rs"]
 mod live;
+#[path = "containers/networks.rs"]
+mod networks;
 #[path = "containers/recording.rs"]
 mod recording;

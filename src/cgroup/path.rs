@@ -192,21 +192,64 @@ mod tests {
         (temporary, reader, Layout::V2 { root: base })
     }
 
+    /// One tree of v1, in which the rest of the host is too.
+    fn host_v1(directories: &[String]) -> (tempfile::TempDir, Reader, Layout) {
+        let (temporary, reader, _) = host(&[]);
+        let base = temporary.path().join("fs/cgroup");
+        for controller in ["cpu,cpuacct", "memory", "pids", "systemd"] {
+            std::fs::create_dir_all(base.join(controller).join("system.slice/docker.service")).unwrap();
+            for directory in directories {
+                std::fs::create_dir_all(base.join(controller).join(directory)).unwrap();
+            }
+        }
+        let layout = Layout::detect(&reader).unwrap();
+        (temporary, reader, layout)
+    }
+
+    /// Where engines put the container of `id`: by driver, `--cgroup-parent` and user.
+    fn places(id: &str) -> [String; 10] {
+        [
+            // The driver cgroupfs, and `--cgroup-parent=/lab`, `--cgroup-parent=/a/b/c`.
+            format!("docker/{id}"),
+            format!("lab/{id}"),
+            format!("a/b/c/{id}"),
+            // The driver systemd, and `--cgroup-parent=shop.slice`, `--cgroup-parent=shop-web.slice`, which is a slice of a slice.
+            format!("system.slice/docker-{id}.scope"),
+            format!("shop.slice/docker-{id}.scope"),
+            format!("shop.slice/shop-web.slice/docker-{id}.scope"),
+            // Rootless, by either driver and with a parent.
+            format!("user.slice/user-1000.slice/user@1000.service/user.slice/docker-{id}.scope"),
+            format!("user.slice/user-1000.slice/user@1000.service/app.slice/docker.service/docker/{id}"),
+            format!("user.slice/user-1000.slice/user@1000.service/shop.slice/docker-{id}.scope"),
+            // An engine that is itself in a scope of a service manager.
+            format!("system.slice/docker.service/docker/{id}"),
+        ]
+    }
+
     #[test]
     fn drivers_and_parents() {
-        let places = [
-            format!("docker/{}", id('a')),
-            format!("system.slice/docker-{}.scope", id('b')),
-            format!("lab1/{}", id('c')),
-            format!("user.slice/user-1000.slice/user@1000.service/user.slice/docker-{}.scope", id('d')),
-        ];
-        let (_directory, reader, layout) = host(&places);
+        for place in places(&id('a')) {
+            for (_directory, reader, layout) in [host(std::slice::from_ref(&place)), host_v1(std::slice::from_ref(&place))] {
+                let mut finder = Finder::default();
+                finder.begin();
+                assert_eq!(finder.find(&reader, &layout, &id('a')).as_deref(), Some(Path::new(&place)), "{layout:?}");
+                assert_eq!(finder.find(&reader, &layout, &id('e')), None);
+            }
+        }
+    }
+
+    /// All at once, as when an engine was given another driver while containers of the old one ran on.
+    #[test]
+    fn engines_side_by_side() {
+        let digits = "0123456789".chars();
+        let all: Vec<(char, String)> = digits.enumerate().map(|(index, digit)| (digit, places(&id(digit))[index].clone())).collect();
+        let directories: Vec<String> = all.iter().map(|(_, place)| place.clone()).collect();
+        let (_directory, reader, layout) = host(&directories);
         let mut finder = Finder::default();
         finder.begin();
-        for (digit, place) in ('a'..='d').zip(&places) {
-            assert_eq!(finder.find(&reader, &layout, &id(digit)).as_deref(), Some(Path::new(place)));
+        for (digit, place) in &all {
+            assert_eq!(finder.find(&reader, &layout, &id(*digit)).as_deref(), Some(Path::new(place)));
         }
-        assert_eq!(finder.find(&reader, &layout, &id('e')), None);
     }
 
     #[test]
@@ -236,12 +279,38 @@ mod tests {
         assert!(finder.find(&reader, &layout, &id('a')).is_some());
     }
 
+    /// Under every driver: what an engine in a container runs is that container's, and so is what its service manager makes. Nothing of it is learned as a
+    /// place where containers are.
     #[test]
     fn an_engine_in_a_container_keeps_its_containers() {
-        let (_directory, reader, layout) = host(&[format!("docker/{}/docker/{}", id('a'), id('b'))]);
+        for outer in places(&id('a')) {
+            let inner: Vec<String> = places(&id('b')).iter().map(|place| format!("{outer}/{place}")).collect();
+            let (directory, reader, layout) = host(&inner);
+            let mut finder = Finder::default();
+            finder.begin();
+            assert_eq!(finder.find(&reader, &layout, &id('b')), None);
+            assert_eq!(finder.find(&reader, &layout, &id('a')).as_deref(), Some(Path::new(&outer)));
+            assert!(finder.patterns.iter().all(|pattern| !pattern.before.contains(&id('a'))));
+            // The host's own container of that name is found all the same, and is not the inner one.
+            let own = format!("docker/{}", id('c'));
+            std::fs::create_dir_all(directory.path().join("fs/cgroup").join(&own)).unwrap();
+            assert_eq!(finder.find(&reader, &layout, &id('c')).as_deref(), Some(Path::new(&own)));
+        }
+    }
+
+    /// Units that carry a container's id and are not its cgroup.
+    #[test]
+    fn mounts_are_no_containers() {
+        let mount = format!("system.slice/var-lib-docker-containers-{}-mounts-shm.mount", id('a'));
+        let (directory, reader, layout) = host(std::slice::from_ref(&mount));
         let mut finder = Finder::default();
         finder.begin();
-        assert_eq!(finder.find(&reader, &layout, &id('b')), None);
+        assert_eq!(finder.find(&reader, &layout, &id('a')), None);
+        let scope = format!("machine.slice/docker-{}.scope", id('b'));
+        std::fs::create_dir_all(directory.path().join("fs/cgroup").join(&scope)).unwrap();
+        let mut finder = Finder::default();
+        finder.begin();
+        assert_eq!(finder.find(&reader, &layout, &id('b')).as_deref(), Some(Path::new(&scope)));
     }
 
     #[test]

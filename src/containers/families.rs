@@ -131,38 +131,6 @@ pub(crate) fn write(rows: &[Row<'_>], devices: &dyn Fn(&DeviceIo) -> String, pas
     one_each(REST, rows, pass);
 }
 
-/// What is known from the engine, of containers in whatever state.
-pub(crate) fn write_states<'a>(containers: impl Iterator<Item = &'a Container> + Clone, pass: &mut Pass<'_>) {
-    const STATES: [&str; 7] = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
-    const HEALTH: [&str; 3] = ["starting", "healthy", "unhealthy"];
-    let set = |pass: &mut Pass<'_>, name: &str, help: &str, words: &[&str], of: fn(&Container) -> Option<&str>| {
-        let mut family = pass.out.family(name, Kind::Gauge, help);
-        for container in containers.clone() {
-            let Some(is) = of(container) else { continue };
-            for word in words {
-                family.sample_of(&container.series, &[("status", word)], *word == is);
-            }
-            if !words.contains(&is) {
-                family.sample_of(&container.series, &[("status", is)], true);
-            }
-        }
-    };
-    set(pass, "container_state_status", "Whether the container is in this state.", &STATES, |container| Some(&container.state));
-    let health = "Whether the container's health check says this.";
-    set(pass, "container_state_health_status", health, &HEALTH, |container| container.health.as_deref());
-    let mut family =
-        pass.out.family("container_restartcount", Kind::Gauge, "How often the engine's restart policy started the container anew.");
-    for container in containers.clone() {
-        family.sample_of(&container.series, &[], container.restart_count);
-    }
-    let mut family = pass.out.family("container_last_exit_code", Kind::Gauge, "What the container's last run ended with.");
-    for container in containers {
-        if let Some(code) = container.exit_code {
-            family.sample_of(&container.series, &[], code);
-        }
-    }
-}
-
 fn one_each(families: &[One], rows: &[Row<'_>], pass: &mut Pass<'_>) {
     for one in families {
         let mut family = pass.out.family(one.name, one.kind, one.help);

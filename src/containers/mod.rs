@@ -6,6 +6,8 @@ pub mod disk;
 mod families;
 mod machine;
 mod network;
+mod network_names;
+mod states;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -18,6 +20,7 @@ use self::disk::DiskTable;
 use self::families::Row;
 use self::machine::Machine;
 use self::network::Interface;
+use self::network_names::{NetworkNames, Subnet};
 use crate::cgroup::{DeviceIo, Finder, Group, KEPT_FILES, Layout, Usage};
 use crate::collect::{CollectError, Collector, Pass, Presence};
 use crate::docker::{Container, Inventory};
@@ -73,6 +76,7 @@ struct Tracked {
     /// The first process, when it was seen to be the container's.
     process: Option<Process>,
     interfaces: Vec<Interface>,
+    network_names: NetworkNames,
     /// Whether the cgroup was there at this scrape.
     there: bool,
     /// Scrapes since the limits were read.
@@ -121,7 +125,7 @@ impl ContainersCollector {
         }
     }
 
-    fn read(&mut self, pass: &mut Pass<'_>) {
+    fn read(&mut self, gateway_bridge: Option<Subnet>, pass: &mut Pass<'_>) {
         let Some(layout) = &self.layout else { return };
         let (group, usage) = self.root.get_or_insert_with(|| (Group::new(layout, Path::new(""), true), Usage::default()));
         // The root has no limits of its own, and its processes and devices are the host's: node families tell them.
@@ -144,6 +148,7 @@ impl ContainersCollector {
                 tracked.group = None;
             }
             tracked.read(layout, bfq, &mut self.finder, pass);
+            tracked.name_networks(gateway_bridge, pass);
         }
         let missing = self.tracked.values().filter(|tracked| !tracked.there).count();
         if missing > 0
@@ -197,7 +202,7 @@ impl Collector for ContainersCollector {
         }
         self.follow(&inventory);
         self.machine.read(pass);
-        self.read(pass);
+        self.read(inventory.gateway_bridge, pass);
         self.name_devices(pass);
         self.scrapes = self.scrapes.wrapping_add(1);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
@@ -224,7 +229,8 @@ impl Collector for ContainersCollector {
         families::write(&rows, &device, pass);
         let told = inventory.containers.values().map(|container| &**container).filter(|container| !container.is_excluded());
         disk::write(told.clone(), &self.disk, pass);
-        families::write_states(told, pass);
+        states::write(told, pass);
+        network_names::write(self.tracked.values().map(|tracked| (&tracked.container.series, &tracked.network_names)), pass);
         self.machine.write(pass);
         let failure = self.failure(pass.host);
         let help = "1 if there was an error while getting container metrics, 0 otherwise";
@@ -247,6 +253,7 @@ impl Tracked {
             usage: Usage::default(),
             process: None,
             interfaces: Vec::new(),
+            network_names: NetworkNames::default(),
             there: false,
             limits_age: None,
         }
@@ -330,6 +337,16 @@ impl Tracked {
                 self.process = None;
                 pass.odd(&error);
             }
+        }
+    }
+
+    /// The names of the networks that the interfaces are in.
+    fn name_networks(&mut self, gateway_bridge: Option<Subnet>, pass: &mut Pass<'_>) {
+        match &self.process {
+            Some(process) if !self.interfaces.is_empty() => {
+                self.network_names.follow(&self.container, process, &self.interfaces, gateway_bridge, pass);
+            }
+            _ => self.network_names.forget(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the engine answers, and what is kept of it.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -112,6 +113,34 @@ pub struct ListedContainer {
     /// Seconds since the epoch.
     #[serde(rename = "Created", deserialize_with = "lenient")]
     pub created: i64,
+    /// The image's digest: of its configuration, or of its manifest in the containerd image store.
+    #[serde(rename = "ImageID", deserialize_with = "lenient")]
+    pub image_id: String,
+    #[serde(rename = "Health", deserialize_with = "lenient")]
+    pub(super) health: HealthAnswer,
+    #[serde(rename = "HostConfig", deserialize_with = "lenient")]
+    pub(super) host_config: ListedHostConfig,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct ListedHostConfig {
+    #[serde(rename = "NetworkMode", deserialize_with = "lenient")]
+    pub(super) network_mode: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct HealthAnswer {
+    #[serde(deserialize_with = "lenient")]
+    status: String,
+}
+
+impl HealthAnswer {
+    /// The word; `None` without a health check.
+    pub(super) fn told(&self) -> Option<&str> {
+        Some(&*self.status).filter(|status| !matches!(*status, "" | "none"))
+    }
 }
 
 impl ListedContainer {
@@ -121,9 +150,12 @@ impl ListedContainer {
         self.names.iter().filter_map(|name| name.strip_prefix('/')).find(|name| !name.contains('/'))
     }
 
-    /// The health as the status words it; `None` without a health check.
+    /// The health: told from API 1.52 on, before that as the status words it, which it does of a container that runs. `None` without a health check.
     #[must_use]
-    pub fn health(&self) -> Option<&'static str> {
+    pub fn health(&self) -> Option<&str> {
+        if !self.health.status.is_empty() {
+            return self.health.told();
+        }
         let words = [("(healthy)", "healthy"), ("(unhealthy)", "unhealthy"), ("(health: starting)", "starting")];
         words.into_iter().find(|(word, _)| self.status.ends_with(word)).map(|(_, health)| health)
     }
@@ -138,171 +170,36 @@ pub struct Listed {
     pub odd: u64,
 }
 
-/// A container as `inspect` tells it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Inspected {
-    /// 64 hexadecimal digits.
-    pub id: String,
-    /// The name without its slash.
-    pub name: String,
-    /// The image as it was asked for.
-    pub image: String,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
-    /// `created`, `running`, `paused`, `restarting`, `removing`, `exited`, `dead`, or what a later engine says.
-    pub state: String,
-    /// `starting`, `healthy`, `unhealthy`; `None` without a health check.
-    pub health: Option<String>,
-    /// The first process, in the host's numbers.
-    pub pid: Option<u32>,
-    /// Nanoseconds since the epoch.
-    pub created: Option<i64>,
-    /// Nanoseconds since the epoch.
-    pub started: Option<i64>,
-    /// Nanoseconds since the epoch.
-    pub finished: Option<i64>,
-    /// What the last run ended with.
-    pub exit_code: Option<i64>,
-    /// How often the engine's restart policy started it anew.
-    pub restart_count: u64,
-    /// `bridge`, `host`, `none`, `container:<id>`, or a network's name.
-    pub network_mode: String,
-    /// `--cpu-shares`, when given.
-    pub cpu_shares: Option<u64>,
-}
-
-/// What the list alone tells, for a container that cannot be inspected.
-impl From<ListedContainer> for Inspected {
-    fn from(entry: ListedContainer) -> Self {
-        Self {
-            name: entry.name().unwrap_or_default().to_owned(),
-            health: entry.health().map(str::to_owned),
-            created: entry.created.checked_mul(1_000_000_000),
-            id: entry.id,
-            image: entry.image,
-            labels: entry.labels,
-            state: entry.state,
-            ..Self::default()
-        }
-    }
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-pub(super) struct InspectAnswer {
-    pub(super) id: String,
-    #[serde(deserialize_with = "lenient")]
-    name: String,
-    #[serde(deserialize_with = "lenient")]
-    created: String,
-    #[serde(deserialize_with = "lenient")]
-    restart_count: u64,
-    #[serde(deserialize_with = "lenient")]
-    state: StateAnswer,
-    #[serde(deserialize_with = "lenient")]
-    config: ConfigAnswer,
-    #[serde(deserialize_with = "lenient")]
-    host_config: HostConfigAnswer,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct StateAnswer {
-    #[serde(deserialize_with = "lenient")]
-    status: String,
-    #[serde(deserialize_with = "lenient")]
-    pid: u32,
-    #[serde(deserialize_with = "lenient")]
-    exit_code: Option<i64>,
-    #[serde(deserialize_with = "lenient")]
-    started_at: String,
-    #[serde(deserialize_with = "lenient")]
-    finished_at: String,
-    #[serde(deserialize_with = "lenient")]
-    health: HealthAnswer,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct HealthAnswer {
-    #[serde(deserialize_with = "lenient")]
-    status: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct ConfigAnswer {
-    #[serde(deserialize_with = "lenient")]
-    image: String,
-    #[serde(deserialize_with = "lenient")]
-    labels: BTreeMap<String, String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct HostConfigAnswer {
-    #[serde(deserialize_with = "lenient")]
-    network_mode: String,
-    #[serde(deserialize_with = "lenient")]
-    cpu_shares: u64,
-}
-
-impl From<InspectAnswer> for Inspected {
-    fn from(answer: InspectAnswer) -> Self {
-        let name = answer.name.strip_prefix('/').unwrap_or(&answer.name).to_owned();
-        let health = Some(answer.state.health.status).filter(|status| !matches!(&**status, "" | "none"));
-        Self {
-            id: answer.id,
-            name,
-            image: answer.config.image,
-            labels: answer.config.labels,
-            state: answer.state.status,
-            health,
-            pid: Some(answer.state.pid).filter(|pid| *pid != 0),
-            created: time::parse(&answer.created),
-            started: time::parse(&answer.state.started_at),
-            finished: time::parse(&answer.state.finished_at),
-            exit_code: answer.state.exit_code,
-            restart_count: answer.restart_count,
-            network_mode: answer.host_config.network_mode,
-            cpu_shares: Some(answer.host_config.cpu_shares).filter(|shares| *shares != 0),
-        }
-    }
-}
-
-/// Something that happened to a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContainerEvent {
-    /// The container.
-    pub id: String,
-    /// What happened, as the engine words it: `start`, `health_status: healthy`.
-    pub action: String,
-    /// When, by the engine's clock, nanoseconds since the epoch.
-    pub time_nano: i64,
-    /// The container's labels, and what the action brings: `exitCode`, `oldName`.
-    pub attributes: BTreeMap<String, String>,
-}
-
+/// A network, as far as it is needed.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct EventAnswer {
-    #[serde(rename = "Type", deserialize_with = "lenient")]
-    pub(super) kind: String,
-    #[serde(rename = "Action", deserialize_with = "lenient")]
-    pub(super) action: String,
-    #[serde(rename = "Actor", deserialize_with = "lenient")]
-    pub(super) actor: ActorAnswer,
-    #[serde(rename = "timeNano", deserialize_with = "lenient")]
-    pub(super) time_nano: i64,
+pub(super) struct NetworkAnswer {
+    #[serde(rename = "IPAM", deserialize_with = "lenient")]
+    addresses: AddressesAnswer,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct ActorAnswer {
-    #[serde(rename = "ID", deserialize_with = "lenient")]
-    pub(super) id: String,
-    #[serde(rename = "Attributes", deserialize_with = "lenient")]
-    pub(super) attributes: BTreeMap<String, String>,
+#[serde(default, rename_all = "PascalCase")]
+struct AddressesAnswer {
+    #[serde(deserialize_with = "lenient")]
+    config: Vec<SubnetAnswer>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct SubnetAnswer {
+    #[serde(deserialize_with = "lenient")]
+    subnet: String,
+}
+
+impl NetworkAnswer {
+    /// The first subnet of IPv4: its address, and how many bits of it count.
+    pub(super) fn subnet(&self) -> Option<(Ipv4Addr, u8)> {
+        self.addresses.config.iter().find_map(|config| {
+            let (address, bits) = config.subnet.split_once('/')?;
+            Some((address.parse().ok()?, bits.parse().ok().filter(|bits| (1..=32).contains(bits))?))
+        })
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -310,6 +207,8 @@ pub(super) struct ActorAnswer {
 pub(super) struct VersionAnswer {
     #[serde(rename = "ApiVersion", deserialize_with = "lenient")]
     pub(super) api_version: String,
+    #[serde(rename = "MinAPIVersion", deserialize_with = "lenient")]
+    pub(super) least_api_version: String,
 }
 
 #[cfg(test)]
@@ -321,5 +220,30 @@ mod tests {
         let info =
             EngineInfo { security_options: vec!["name=seccomp,profile=default".into(), "name=userns".into()], ..EngineInfo::default() };
         assert!(info.has_userns() && !info.has_selinux() && !info.is_rootless());
+    }
+
+    #[test]
+    fn the_list_tells_health() {
+        let entry = |status: &str| ListedContainer { status: status.to_owned(), ..ListedContainer::default() };
+        assert_eq!(entry("Up 3 minutes (healthy)").health(), Some("healthy"));
+        assert_eq!(entry("Up 3 minutes (unhealthy)").health(), Some("unhealthy"));
+        assert_eq!(entry("Up 1 second (health: starting)").health(), Some("starting"));
+        assert_eq!(entry("Up 3 minutes (Paused)").health(), None);
+        assert_eq!(entry("Exited (137) 8 seconds ago").health(), None);
+        // From API 1.52 on it has a field of its own.
+        for (told, expected) in [("unhealthy", Some("unhealthy")), ("none", None), ("", Some("healthy"))] {
+            let text = format!(r#"{{"Id":"a","Status":"Up 1 second (healthy)","Health":{{"Status":"{told}","FailingStreak":0}}}}"#);
+            assert_eq!(serde_json::from_str::<ListedContainer>(&text).unwrap().health(), expected);
+        }
+    }
+
+    #[test]
+    fn a_network_s_subnet() {
+        let subnet = |text: &str| serde_json::from_str::<NetworkAnswer>(text).unwrap().subnet();
+        let both = r#"{"Name":"docker_gwbridge","IPAM":{"Driver":"default","Options":null,"Config":[{"Subnet":"fd00::/64"},{"Subnet":"172.18.0.0/16","Gateway":"172.18.0.1"}]}}"#;
+        assert_eq!(subnet(both), Some((Ipv4Addr::new(172, 18, 0, 0), 16)));
+        for none in ["{}", r#"{"IPAM":{"Config":null}}"#, r#"{"IPAM":{"Config":[{"Subnet":"172.18.0.0"},{"Subnet":"172.18.0.0/33"}]}}"#] {
+            assert_eq!(subnet(none), None);
+        }
     }
 }

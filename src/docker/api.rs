@@ -5,6 +5,7 @@
 //! the connection, TLS and HTTP, and hands over a body as it came; the address of the request is replaced on its way.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +17,10 @@ use hyper::http::uri::PathAndQuery;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::answers::{
-    ActorAnswer, ContainerEvent, EngineInfo, EventAnswer, InfoAnswer, InspectAnswer, Inspected, Listed, ListedContainer, VersionAnswer,
-};
+use super::answers::{EngineInfo, InfoAnswer, Listed, ListedContainer, NetworkAnswer, VersionAnswer};
 use super::error::{EngineError, cut, explain, explain_io};
+use super::events::{self, Events};
+use super::inspected::{InspectAnswer, Inspected};
 
 /// The newest API version whose answers were read (engine 29). An older engine is asked in its own.
 const NEWEST_API: (u16, u16) = (1, 55);
@@ -27,13 +28,6 @@ const NEWEST_API: (u16, u16) = (1, 55);
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// The largest answer that is taken: 5 kB a container leaves room for thirteen thousand.
 const LARGEST_ANSWER: usize = 64 << 20;
-/// The largest event. Its attributes are the container's labels.
-const LARGEST_EVENT: usize = 1 << 20;
-
-/// What happens to containers and matters here. Never all: a health check each second makes three events of `exec_*` a second.
-const ACTIONS: [&str; 11] =
-    ["create", "start", "restart", "die", "destroy", "rename", "update", "pause", "unpause", "oom", "health_status"];
-
 /// An engine that answers. Cloning gives another handle on the same engine.
 #[derive(Clone)]
 pub struct Engine {
@@ -49,7 +43,8 @@ impl fmt::Debug for Engine {
     }
 }
 
-type Body = std::pin::Pin<Box<dyn Stream<Item = Result<Bytes, bollard::errors::Error>> + Send>>;
+/// The body of an answer, as it comes.
+pub(super) type Body = std::pin::Pin<Box<dyn Stream<Item = Result<Bytes, bollard::errors::Error>> + Send>>;
 
 impl Engine {
     /// Connects, and settles the API version: the engine's own, and at most the newest that is known here. Engines 20.10 to 29 have none in
@@ -73,13 +68,15 @@ impl Engine {
         let docker = client(host, limit)?;
         let unversioned = Self { docker, host: host.into(), prefix: "".into(), limit };
         let version: VersionAnswer = unversioned.get("version", "/version").await?;
-        let api = version.api_version.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
-        let (major, minor): (u16, u16) = api.ok_or_else(|| EngineError::Garbled {
+        let parse = |text: &str| text.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+        let newest: (u16, u16) = parse(&version.api_version).ok_or_else(|| EngineError::Garbled {
             host: host.into(),
             call: "version",
             what: format!("its API version is {:?}", cut(&version.api_version)),
         })?;
-        let (major, minor) = (major, minor).min(NEWEST_API);
+        // An engine of the future refuses what is known here: then its oldest is the nearest.
+        let least = parse(&version.least_api_version).filter(|least| *least <= newest).unwrap_or_default();
+        let (major, minor) = newest.min(NEWEST_API).max(least);
         Ok(Self { prefix: format!("/v{major}.{minor}").into(), ..unversioned })
     }
 
@@ -119,17 +116,23 @@ impl Engine {
         Ok(answer.into())
     }
 
+    /// The subnet of a network (IPv4): its address, and how many bits of it count. `None` when it has none.
+    ///
+    /// # Errors
+    /// [`EngineError`]; it [is gone](EngineError::is_gone) when there is no such network.
+    pub async fn subnet(&self, network: &str) -> Result<Option<(Ipv4Addr, u8)>, EngineError> {
+        Ok(self.get::<NetworkAnswer>("network", &format!("/networks/{network}")).await?.subnet())
+    }
+
     /// What happens to containers from `since` on (nanoseconds since the epoch by the engine's clock, inclusive). The engine keeps the last 256 events.
     /// The request is sent when the stream is first asked.
     #[must_use]
     pub fn events(&self, since: Option<i64>) -> Events {
-        let quoted: Vec<String> = ACTIONS.iter().map(|action| format!("\"{action}\"")).collect();
-        let filters = format!("{{\"type\":[\"container\"],\"event\":[{}]}}", quoted.join(","));
-        let mut path = format!("/events?filters={}", escaped(&filters));
+        let mut path = format!("/events?filters={}", escaped(&events::filters()));
         if let Some(since) = since {
             path.push_str(&format!("&since={}.{:09}", since.div_euclid(1_000_000_000), since.rem_euclid(1_000_000_000)));
         }
-        Events { body: self.raw(&path), buffer: BytesMut::new(), searched: 0, host: self.host.clone(), limit: self.limit }
+        Events::new(self.raw(&path), self.host.clone(), self.limit)
     }
 
     /// Asks for `path` (with its query, escaped) below the negotiated version and decodes the JSON of the answer. `call` names it in errors and counters.
@@ -184,72 +187,6 @@ impl Engine {
 
     pub(super) fn garbled(&self, call: &'static str, what: &dyn fmt::Display) -> EngineError {
         EngineError::Garbled { host: self.host.clone(), call, what: what.to_string() }
-    }
-}
-
-/// What happens to containers, as it happens.
-pub struct Events {
-    body: Body,
-    buffer: BytesMut,
-    searched: usize,
-    host: Arc<str>,
-    limit: Duration,
-}
-
-impl fmt::Debug for Events {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Events").field("host", &self.host).finish_non_exhaustive()
-    }
-}
-
-impl Events {
-    /// The next event; `None` when the engine ended the stream. Nothing is lost when the future is dropped before it is ready.
-    ///
-    /// # Errors
-    /// [`EngineError::Garbled`] for one event that cannot be understood: the stream goes on, and what was missed is known from the list only. Any other
-    /// error ends the stream.
-    pub async fn next(&mut self) -> Option<Result<ContainerEvent, EngineError>> {
-        loop {
-            if let Some(length) = memchr::memchr(b'\n', self.buffer.get(self.searched..).unwrap_or_default()) {
-                let line = self.buffer.split_to(self.searched + length + 1);
-                self.searched = 0;
-                if line.trim_ascii().is_empty() {
-                    continue;
-                }
-                match self.decode(&line).transpose() {
-                    Some(event) => return Some(event),
-                    None => continue,
-                }
-            }
-            self.searched = self.buffer.len();
-            if self.buffer.len() > LARGEST_EVENT {
-                self.buffer.clear();
-                self.searched = 0;
-                self.body = Box::pin(futures_util::stream::empty());
-                return Some(Err(self.garbled(&"an event larger than 1 MiB")));
-            }
-            match self.body.next().await? {
-                Ok(chunk) => self.buffer.extend_from_slice(&chunk),
-                Err(error) => return Some(Err(explain(&self.host, "events", self.limit, &error))),
-            }
-        }
-    }
-
-    /// The event of a line; `None` for one of a network or a service, which were not asked for, but a proxy may drop the filter.
-    fn decode(&self, line: &[u8]) -> Result<Option<ContainerEvent>, EngineError> {
-        let event: EventAnswer = serde_json::from_slice(line).map_err(|error| self.garbled(&error))?;
-        if !matches!(&*event.kind, "container" | "") {
-            return Ok(None);
-        }
-        if event.kind.is_empty() || event.actor.id.is_empty() || event.action.is_empty() {
-            return Err(self.garbled(&"an event of nothing"));
-        }
-        let ActorAnswer { id, attributes } = event.actor;
-        Ok(Some(ContainerEvent { id, action: event.action, time_nano: event.time_nano, attributes }))
-    }
-
-    fn garbled(&self, what: &dyn fmt::Display) -> EngineError {
-        EngineError::Garbled { host: self.host.clone(), call: "events", what: what.to_string() }
     }
 }
 

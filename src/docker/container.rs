@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use regex::Regex;
 
-use super::answers::Inspected;
+use super::inspected::{Allowed, Attachment, Inspected};
 use super::time;
 use crate::logs::ContainerId;
 use crate::model::{LabelSet, is_off, whole};
@@ -54,6 +54,24 @@ pub struct Container {
     pub network_mode: String,
     /// `--cpu-shares`, when given.
     pub cpu_shares: Option<u64>,
+    /// The image's digest: of its configuration, or of its manifest in the containerd image store.
+    pub image_id: String,
+    /// `json-file`, `local`, `syslog`, ...
+    pub log_driver: String,
+    /// Whether it has a terminal.
+    pub tty: Option<bool>,
+    /// Whether a process of its last run was killed for want of memory.
+    pub oom_killed: Option<bool>,
+    /// `no`, `always`, `unless-stopped`, `on-failure`.
+    pub restart_policy: String,
+    /// The name that it has for itself.
+    pub hostname: String,
+    /// What it was allowed.
+    pub allowed: Allowed,
+    /// The networks that it is in.
+    pub networks: Vec<Attachment>,
+    /// Whether inspect told it: what it alone knows is empty otherwise.
+    pub inspected: bool,
     /// The labels of its series, rendered: `id`, `name`, `image`, and of its labels those that are chosen.
     pub series: LabelSet,
 }
@@ -98,10 +116,16 @@ impl Labelling {
     /// The container of an answer to inspect; `None` when its id is none.
     #[must_use]
     pub fn container(&self, told: Inspected) -> Option<Container> {
+        Some(Container { inspected: true, ..self.identity(told)? })
+    }
+
+    /// The container that the list or an event names, without what inspect alone knows; `None` when its id is none.
+    #[must_use]
+    pub fn identity(&self, told: Inspected) -> Option<Container> {
         let id = ContainerId::new(&told.id)?;
         let running = matches!(&*told.state, "running" | "paused");
         Some(Container {
-            series: self.series(&id, &told),
+            series: self.series(&id, &told.name, &told.image, &told.labels),
             task: TaskIdentity::from_labels(&told.labels),
             id,
             name: told.name,
@@ -112,25 +136,41 @@ impl Labelling {
             created: told.created.map(time::seconds).unwrap_or_default(),
             started: told.started.map(time::seconds),
             finished: told.finished.map(time::seconds),
-            exit_code: told.exit_code.filter(|_| told.finished.is_some()),
+            // While it runs the engine says 0, whatever the last run ended with.
+            exit_code: told.exit_code.filter(|_| told.finished.is_some() && !running),
             state: told.state,
             health: told.health,
             restart_count: told.restart_count,
             network_mode: told.network_mode,
             cpu_shares: told.cpu_shares,
+            image_id: told.image_id,
+            log_driver: told.log_driver,
+            tty: told.tty,
+            oom_killed: told.oom_killed,
+            restart_policy: told.restart_policy,
+            hostname: told.hostname,
+            allowed: told.allowed,
+            networks: told.networks,
+            inspected: false,
         })
     }
 
-    fn series(&self, id: &ContainerId, told: &Inspected) -> LabelSet {
+    /// Gives a container another name.
+    pub(super) fn rename(&self, container: &mut Container, name: &str) {
+        name.clone_into(&mut container.name);
+        container.series = self.series(&container.id, name, &container.image, &container.labels);
+    }
+
+    fn series(&self, id: &ContainerId, name: &str, image: &str, labels: &BTreeMap<String, String>) -> LabelSet {
         let path = format!("/docker/{}", id.as_str());
-        let mut set = LabelSet::of([("id", &*path), ("name", &told.name), ("image", &told.image)]);
+        let mut set = LabelSet::of([("id", &*path), ("name", name), ("image", image)]);
         let chosen = |name: &str| self.allow.as_ref().is_some_and(|allow| allow.is_match(name));
         for name in ALWAYS {
-            if let Some(value) = told.labels.get(name).filter(|value| !value.is_empty()) {
+            if let Some(value) = labels.get(name).filter(|value| !value.is_empty()) {
                 set.push(&label_name(name), value);
             }
         }
-        for (name, value) in &told.labels {
+        for (name, value) in labels {
             if !ALWAYS.contains(&&**name) && chosen(name) {
                 set.push(&label_name(name), value);
             }

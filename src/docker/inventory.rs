@@ -1,31 +1,47 @@
 //! Which containers there are, from the engine's list and events, kept for everybody in a watch.
 //!
-//! A session with the engine: connect, take everything by list and inspect, then follow events; each event asks for the container that it names, so an
-//! event that comes twice or late does no harm. The list is looked at every minute besides. When the session ends, for whatever reason, what is known stays
-//! as it is (the containers run on without their engine), the part `docker` says why, and the next session takes everything anew.
+//! A session with the engine: connect, take the list, then follow events. Who a container is, and in which state, is told by the list and the events and
+//! is in force at once; inspect is asked beside that for what it alone knows, once for each burst of events of a container ([`Inspects`]). An answer that
+//! never comes, or is garbage, costs what inspect alone knows, never a name. The list is looked at every minute besides. When the session ends, for whatever
+//! reason, what is known stays as it is (the containers run on without their engine), the part `docker` says why, and the next session takes everything anew.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::answers::{EngineInfo, Inspected, ListedContainer};
+use super::answers::{EngineInfo, ListedContainer};
 use super::api::Engine;
 use super::backoff::Backoff;
 use super::container::{Container, Labelling};
 use super::error::EngineError;
+use super::events::{ContainerEvent, Events};
+use super::inspected::Inspected;
+use super::inspects::Inspects;
+use super::known::{self, Ask, Change};
 use super::time;
 use crate::logs::ContainerId;
 use crate::telemetry::{Metrics, Part, Parts};
 
 /// How many containers are inspected at once.
 const INSPECTS_AT_ONCE: usize = 4;
-/// How many events are taken together before their containers are inspected.
+/// How many events are taken together before anything else is done.
 const LARGEST_BATCH: usize = 256;
+/// How many times [`Timing::settle`] passes before a container is asked for of which more is about to be told.
+const LATER: u32 = 5;
+/// How much longer than for an engine is waited for one container that cannot be inspected.
+const PATIENCE_WITH_ONE: u32 = 4;
+/// While the engine tells of all its containers, what is known is published this often at most.
+const BETWEEN_PUBLICATIONS: Duration = Duration::from_millis(250);
+/// The network by which tasks reach the world beside their overlay networks; inspect never tells it.
+const GATEWAY_BRIDGE: &str = "docker_gwbridge";
 /// The states that the metric tells apart.
 const STATES: [&str; 7] = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
 
@@ -36,6 +52,8 @@ pub struct Inventory {
     pub engine: Option<EngineInfo>,
     /// When the inventory was last known to be right; `None` until it was for the first time.
     pub synced_at: Option<SystemTime>,
+    /// The subnet of `docker_gwbridge`, where there is one: its address, and how many bits of it count.
+    pub gateway_bridge: Option<(Ipv4Addr, u8)>,
     /// The containers, in whatever state.
     pub containers: BTreeMap<ContainerId, Arc<Container>>,
 }
@@ -51,6 +69,8 @@ pub struct Timing {
     pub longest_retry: Duration,
     /// Between two looks at the list while events flow.
     pub verify: Duration,
+    /// Between an event and the inspect that it asks for: what follows at once (an end and a removal, a stop and a start) needs one, or none.
+    pub settle: Duration,
 }
 
 impl Default for Timing {
@@ -60,6 +80,7 @@ impl Default for Timing {
             first_retry: Duration::from_millis(500),
             longest_retry: Duration::from_secs(15),
             verify: Duration::from_secs(60),
+            settle: Duration::from_millis(200),
         }
     }
 }
@@ -74,20 +95,48 @@ pub struct InventoryTask {
     timing: Timing,
     publish: watch::Sender<Arc<Inventory>>,
     known: Inventory,
-    /// Containers of which only the list's entry is known, because inspect failed.
-    partial: BTreeSet<ContainerId>,
+    inspects: Inspects,
+    /// Containers of the last list of which inspect has yet to say something; without any, what is known is what the engine knows.
+    fresh: BTreeSet<ContainerId>,
+    /// When that list was taken, until it was gone through.
+    listed_at: Option<SystemTime>,
+    /// The engine's clock at a moment of this process's: what an event tells that is older than a list is in the list.
+    clock: Option<(i64, Instant)>,
+    list_clock: Option<i64>,
+    /// Whether more is known than was published.
+    dirty: bool,
+    published_at: Option<Instant>,
     /// The node that every label names; an engine of another is not this node's.
     node: Option<String>,
 }
+
+/// A container, and what inspect answered.
+type Answer = (ContainerId, Result<Inspected, EngineError>);
+type Answers = FuturesUnordered<Pin<Box<dyn Future<Output = Answer> + Send>>>;
 
 impl InventoryTask {
     /// The task, and the watch that it feeds; the watch holds an empty inventory until the first synchronisation.
     #[must_use]
     pub fn new(host: String, labelling: Labelling, parts: &Parts, metrics: Metrics) -> (Self, watch::Receiver<Arc<Inventory>>) {
         let (publish, inventory) = watch::channel(Arc::new(Inventory::default()));
-        let part = parts.part("docker");
-        let (known, partial, timing) = (Inventory::default(), BTreeSet::new(), Timing::default());
-        (Self { host, labelling, part, metrics, timing, publish, known, partial, node: None }, inventory)
+        let task = Self {
+            host,
+            labelling,
+            part: parts.part("docker"),
+            metrics,
+            timing: Timing::default(),
+            publish,
+            known: Inventory::default(),
+            inspects: Inspects::default(),
+            fresh: BTreeSet::new(),
+            listed_at: None,
+            clock: None,
+            list_clock: None,
+            dirty: false,
+            published_at: None,
+            node: None,
+        };
+        (task, inventory)
     }
 
     /// The same task, which says in its part when the engine is of another node than `node` (an id in the Swarm). The agent decides who it is once, maybe
@@ -128,83 +177,156 @@ impl InventoryTask {
 
     /// One connection's worth. Comes back with what ended it.
     async fn session(&mut self) -> EngineError {
-        match self.follow().await {
+        let error = match self.follow().await {
             Ok(never) => match never {},
             Err(error) => error,
+        };
+        // What was told before the end is in force.
+        if self.dirty {
+            self.publish();
         }
+        error
     }
 
     async fn follow(&mut self) -> Result<std::convert::Infallible, EngineError> {
+        self.inspects.ground();
         let engine = Engine::connect_within(&self.host, self.timing.call).await?;
-        let info = engine.info().await?;
+        self.tell_engine(engine.info().await?);
         // What happens while the list is being taken is told once more by the events: they begin before it, by the engine's own clock.
-        let since = info.system_time.map(|now| now - 1_000_000_000);
-        self.known.engine = Some(info);
+        let since = self.clock.map(|(now, _)| now - 1_000_000_000);
         self.resync(&engine).await?;
         self.tell_part();
         let mut events = engine.events(since);
+        let mut answers = Answers::new();
         let mut verify = tokio::time::interval(self.timing.verify);
         verify.set_missed_tick_behavior(MissedTickBehavior::Delay);
         verify.reset();
         loop {
-            let event = tokio::select! {
-                event = events.next() => event,
+            self.inspect(&engine, &mut answers);
+            let wake = self.wakes_at(answers.len());
+            tokio::select! {
+                event = events.next() => {
+                    if self.burst(&engine, event, &mut events)? {
+                        self.resync(&engine).await?;
+                    }
+                }
+                Some((id, answer)) = answers.next(), if !answers.is_empty() => self.answered(&id, answer)?,
+                () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
                 _ = verify.tick() => {
+                    self.tell_engine(engine.info().await?);
                     self.verify(&engine).await?;
                     self.tell_part();
-                    continue;
                 }
-            };
-            let mut next = Some(event);
-            let mut touched = BTreeSet::new();
-            let mut odd = false;
-            // Containers come and go in bursts: what is there already is taken together, and each container is asked for once.
-            while let Some(event) = next {
-                match event {
-                    Some(Ok(event)) => {
-                        self.metrics.docker_events.inc();
-                        match ContainerId::new(&event.id) {
-                            Some(id) => drop(touched.insert(id)),
-                            None => odd = true,
-                        }
+            }
+            self.settle();
+        }
+    }
+
+    /// What the engine says of itself, and what its clock shows.
+    fn tell_engine(&mut self, info: EngineInfo) {
+        self.clock = info.system_time.map(|now| (now, Instant::now()));
+        self.known.engine = Some(info);
+    }
+
+    /// What the engine's clock shows now, at least.
+    fn engine_now(&self) -> Option<i64> {
+        let (then, at) = self.clock?;
+        i64::try_from(at.elapsed().as_nanos()).ok().and_then(|passed| then.checked_add(passed))
+    }
+
+    /// Takes an event, and what is there already besides: containers come and go in bursts. Says whether something was told that cannot be understood, and
+    /// is known from the list only.
+    fn burst(
+        &mut self,
+        engine: &Engine,
+        first: Option<Result<ContainerEvent, EngineError>>,
+        events: &mut Events,
+    ) -> Result<bool, EngineError> {
+        let (mut odd, mut taken) = (false, 0);
+        let mut next = Some(first);
+        while let Some(event) = next {
+            match event {
+                Some(Ok(event)) => {
+                    self.metrics.docker_events.inc();
+                    match ContainerId::new(&event.id) {
+                        Some(id) => self.happened(&id, &event),
+                        None => odd = true,
                     }
-                    Some(Err(error)) if error.is_garbled() => {
-                        self.count(&error);
-                        odd = true;
-                    }
-                    Some(Err(error)) => return Err(error),
-                    None => return Err(engine.ended("events")),
                 }
-                next = if touched.len() < LARGEST_BATCH { events.next().now_or_never() } else { None };
+                Some(Err(error)) if error.is_garbled() => {
+                    self.count(&error);
+                    odd = true;
+                }
+                Some(Err(error)) => return Err(error),
+                None => return Err(engine.ended("events")),
             }
-            if odd {
-                self.resync(&engine).await?;
-            } else {
-                self.refresh(&engine, touched.into_iter().map(|id| (id, None))).await?;
-                self.publish();
+            taken += 1;
+            next = if taken < LARGEST_BATCH { events.next().now_or_never() } else { None };
+        }
+        Ok(odd)
+    }
+
+    /// The one place where what happened to a container is taken in.
+    fn happened(&mut self, id: &ContainerId, event: &ContainerEvent) {
+        // It happened before the list was taken: the list has it, and what came after. It is asked for all the same, for the engine's clock may have been set back.
+        if self.list_clock.is_some_and(|listed| event.time_nano <= listed) {
+            match (self.known.containers.contains_key(id), &*event.action) {
+                (true, _) | (false, "create" | "start") => self.inspects.ask(id, Instant::now()),
+                (false, "destroy") => self.inspects.forget(id),
+                (false, _) => {}
             }
+            return;
+        }
+        let (change, ask) = known::after(self.known.containers.get(id).map(|known| &**known), event, &self.labelling);
+        match change {
+            Change::Nothing => {}
+            Change::To(container) => {
+                self.put(id, *container);
+                self.inspects.outdate(id);
+            }
+            Change::Gone => return self.remove(id),
+        }
+        match ask {
+            Ask::Never => {}
+            Ask::Soon => self.inspects.ask(id, Instant::now() + self.timing.settle),
+            Ask::Later => self.inspects.ask(id, Instant::now() + self.timing.settle * LATER),
         }
     }
 
     /// Takes everything anew.
     async fn resync(&mut self, engine: &Engine) -> Result<(), EngineError> {
         self.metrics.docker_resyncs.inc();
-        let listed = self.list(engine).await?;
-        self.known.containers.retain(|id, _| listed.contains_key(id));
-        self.refresh(engine, listed.into_iter().map(|(id, entry)| (id, Some(entry)))).await?;
-        self.synced();
-        Ok(())
+        self.take_list(engine, |_, _| true).await
     }
 
     /// Compares what is known with the list, and asks for what differs.
     async fn verify(&mut self, engine: &Engine) -> Result<(), EngineError> {
-        self.known.engine = Some(engine.info().await?);
-        let mut listed = self.list(engine).await?;
-        self.known.containers.retain(|id, _| listed.contains_key(id));
-        let (known, partial) = (&self.known.containers, &self.partial);
-        listed.retain(|id, entry| partial.contains(id) || known.get(id).is_none_or(|container| differs(container, entry)));
-        self.refresh(engine, listed.into_iter().map(|(id, entry)| (id, Some(entry)))).await?;
-        self.synced();
+        self.take_list(engine, |known, entry| known.is_none_or(|known| known::differs(known, entry))).await
+    }
+
+    /// Takes the list. What it tells is in force; of those that `is_news` inspect is asked.
+    async fn take_list(&mut self, engine: &Engine, is_news: fn(Option<&Container>, &ListedContainer) -> bool) -> Result<(), EngineError> {
+        let (listed_at, list_clock) = (SystemTime::now(), self.engine_now());
+        let listed = self.list(engine).await?;
+        (self.listed_at, self.list_clock) = (Some(listed_at), list_clock);
+        let gone: Vec<ContainerId> = self.known.containers.keys().filter(|id| !listed.contains_key(id)).cloned().collect();
+        for id in &gone {
+            self.remove(id);
+        }
+        let now = Instant::now();
+        for (id, entry) in listed {
+            let known = self.known.containers.get(&id).map(|known| &**known);
+            if is_news(known, &entry) {
+                if let Some(container) = known::listed(known, entry, &self.labelling) {
+                    self.put(&id, container);
+                }
+                self.fresh.insert(id.clone());
+                self.inspects.ask(&id, now);
+            }
+        }
+        self.publish();
+        self.find_gateway_bridge(engine).await;
+        self.settle();
         Ok(())
     }
 
@@ -224,44 +346,95 @@ impl InventoryTask {
         Ok(containers)
     }
 
-    /// Inspects containers. One that cannot be inspected (an engine can hang on a single container) is known as the list tells it, or as it was.
-    async fn refresh(
-        &mut self,
-        engine: &Engine,
-        containers: impl Iterator<Item = (ContainerId, Option<ListedContainer>)>,
-    ) -> Result<(), EngineError> {
-        let mut answers = futures_util::stream::iter(containers)
-            .map(|(id, entry)| async move {
-                let answer = engine.inspect(id.as_str()).await;
-                (id, entry, answer)
-            })
-            .buffer_unordered(INSPECTS_AT_ONCE);
-        while let Some((id, entry, answer)) = answers.next().await {
-            let told = match answer {
-                Ok(told) => {
-                    self.partial.remove(&id);
-                    Some(told)
+    /// A node of a Swarm has the bridge; its subnet is asked for once. Without an answer its interfaces have no network's name, which costs nothing else.
+    async fn find_gateway_bridge(&mut self, engine: &Engine) {
+        let in_swarm = self.known.engine.as_ref().is_some_and(|engine| engine.node_id.is_some());
+        if !in_swarm {
+            self.known.gateway_bridge = None;
+        } else if self.known.gateway_bridge.is_none() {
+            match engine.subnet(GATEWAY_BRIDGE).await {
+                Ok(subnet) => {
+                    self.known.gateway_bridge = subnet;
+                    self.dirty |= subnet.is_some();
                 }
-                Err(error) if error.is_gone() => {
-                    self.partial.remove(&id);
-                    self.known.containers.remove(&id);
-                    None
-                }
-                Err(error) if error.is_about_one() => {
-                    self.count(&error);
-                    self.partial.insert(id.clone());
-                    entry.map(Inspected::from)
-                }
-                Err(error) => return Err(error),
-            };
-            if let Some(container) = told.and_then(|told| self.labelling.container(told)) {
-                // The same state keeps its Arc: who holds one knows by it that nothing changed.
-                if self.known.containers.get(&id).is_none_or(|known| **known != container) {
-                    self.known.containers.insert(id, Arc::new(container));
-                }
+                Err(error) if error.is_gone() => {}
+                Err(error) => self.count(&error),
             }
         }
+    }
+
+    /// Asks for the containers whose time has come, a few at once.
+    fn inspect(&mut self, engine: &Engine, answers: &mut Answers) {
+        while answers.len() < INSPECTS_AT_ONCE {
+            let Some(id) = self.inspects.take(Instant::now()) else { return };
+            self.metrics.docker_inspects.inc();
+            let engine = engine.clone();
+            answers.push(Box::pin(async move {
+                let answer = engine.inspect(id.as_str()).await;
+                (id, answer)
+            }));
+        }
+    }
+
+    /// When there is something to do though nothing is told.
+    fn wakes_at(&self, under_way: usize) -> Option<Instant> {
+        let ask = self.inspects.next_at().filter(|_| under_way < INSPECTS_AT_ONCE);
+        let publish = self.published_at.filter(|_| self.dirty).map(|at| at + BETWEEN_PUBLICATIONS);
+        ask.into_iter().chain(publish).min()
+    }
+
+    /// One that cannot be inspected (an engine can hang on a single container) is known as the list and the events tell it, or as it was.
+    fn answered(&mut self, id: &ContainerId, answer: Result<Inspected, EngineError>) -> Result<(), EngineError> {
+        match answer {
+            Ok(told) => {
+                if !self.inspects.answered(id, Instant::now()) {
+                    return Ok(());
+                }
+                let known = self.known.containers.get(id).map(|known| &**known);
+                if let Some(container) = known::inspected(known, told, &self.labelling) {
+                    self.put(id, container);
+                }
+            }
+            Err(error) if error.is_gone() => self.remove(id),
+            Err(error) if error.is_about_one() => {
+                self.count(&error);
+                let (first, longest) = (self.timing.first_retry, self.timing.longest_retry * PATIENCE_WITH_ONE);
+                self.inspects.failed(id, Instant::now(), first, longest);
+            }
+            Err(error) => return Err(error),
+        }
+        self.fresh.remove(id);
         Ok(())
+    }
+
+    fn put(&mut self, id: &ContainerId, container: Container) {
+        // The same state keeps its Arc: who holds one knows by it that nothing changed.
+        if self.known.containers.get(id).is_none_or(|known| **known != container) {
+            self.known.containers.insert(id.clone(), Arc::new(container));
+            self.dirty = true;
+        }
+    }
+
+    fn remove(&mut self, id: &ContainerId) {
+        self.dirty |= self.known.containers.remove(id).is_some();
+        self.fresh.remove(id);
+        self.inspects.forget(id);
+    }
+
+    /// Whether all is known that the list named; and publishes what is known.
+    fn settle(&mut self) {
+        self.metrics.docker_containers_incomplete.set(i64::try_from(self.inspects.failing()).unwrap_or(i64::MAX));
+        if self.fresh.is_empty()
+            && let Some(at) = self.listed_at.take()
+        {
+            self.known.synced_at = Some(at);
+            self.metrics.docker_inventory_time.with_label_values::<&str>(&[]).set(time::of(at));
+            self.dirty = true;
+        }
+        let is_time = self.fresh.is_empty() || self.published_at.is_none_or(|at| at.elapsed() >= BETWEEN_PUBLICATIONS);
+        if self.dirty && is_time {
+            self.publish();
+        }
     }
 
     /// The engine answers: whether it is the right one.
@@ -277,15 +450,8 @@ impl InventoryTask {
         }
     }
 
-    fn synced(&mut self) {
-        let now = SystemTime::now();
-        self.known.synced_at = Some(now);
-        self.partial.retain(|id| self.known.containers.contains_key(id));
-        self.metrics.docker_inventory_time.with_label_values::<&str>(&[]).set(time::of(now));
-        self.publish();
-    }
-
-    fn publish(&self) {
+    fn publish(&mut self) {
+        (self.dirty, self.published_at) = (false, Some(Instant::now()));
         let mut counts = [0i64; STATES.len()];
         let mut other = 0;
         for container in self.known.containers.values() {
@@ -303,25 +469,5 @@ impl InventoryTask {
 
     fn count(&self, error: &EngineError) {
         self.metrics.docker_errors.with_label_values(&[error.call()]).inc();
-    }
-}
-
-/// Whether the list says another thing than is known. A restart between two looks does not show here; the events tell it.
-fn differs(known: &Container, listed: &ListedContainer) -> bool {
-    known.state != listed.state || listed.name().is_some_and(|name| name != known.name) || known.health.as_deref() != listed.health()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_list_tells_health_in_its_status() {
-        let entry = |status: &str| ListedContainer { status: status.to_owned(), ..ListedContainer::default() };
-        assert_eq!(entry("Up 3 minutes (healthy)").health(), Some("healthy"));
-        assert_eq!(entry("Up 3 minutes (unhealthy)").health(), Some("unhealthy"));
-        assert_eq!(entry("Up 1 second (health: starting)").health(), Some("starting"));
-        assert_eq!(entry("Up 3 minutes (Paused)").health(), None);
-        assert_eq!(entry("Exited (137) 8 seconds ago").health(), None);
     }
 }

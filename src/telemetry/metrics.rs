@@ -27,8 +27,12 @@ pub struct Metrics {
     pub docker_events: IntCounter,
     /// Inventories taken anew by list, after a start, a reconnect or an odd event.
     pub docker_resyncs: IntCounter,
+    /// Questions for a single container.
+    pub docker_inspects: IntCounter,
     /// Containers known from the engine, by `state`.
     pub docker_containers: IntGaugeVec,
+    /// Containers that cannot be inspected at the moment, so that only the list and the events tell of them.
+    pub docker_containers_incomplete: IntGauge,
     /// Seconds since the epoch at which the inventory was last known to be right.
     pub docker_inventory_time: GaugeVec,
     /// Questions to the engine for the size of a layer.
@@ -303,6 +307,13 @@ impl Metrics {
         }
         let disk_walk_seconds = Counter::new("skep_disk_walk_seconds_total", "Seconds of work that these walks took, rests not counted.")?;
         registry.register(Box::new(disk_walk_seconds.clone()))?;
+        let docker_inspects = IntCounter::new("skep_docker_inspects_total", "Containers that the engine was asked for one by one.")?;
+        registry.register(Box::new(docker_inspects.clone()))?;
+        let docker_containers_incomplete = IntGauge::new(
+            "skep_docker_containers_incomplete",
+            "Containers that cannot be inspected, so that only the list and the events tell of them.",
+        )?;
+        registry.register(Box::new(docker_containers_incomplete.clone()))?;
         let http_refused =
             counter("skep_http_refused_total", "Connections and requests that were not answered as asked, by reason.", &["reason"])?;
         for reason in HTTP_REFUSED {
@@ -331,6 +342,8 @@ impl Metrics {
             docker_errors: counter("skep_docker_errors_total", "Requests to the engine that failed.", &["call"])?,
             docker_events,
             docker_resyncs,
+            docker_inspects,
+            docker_containers_incomplete,
             docker_containers: gauge("skep_docker_containers", "Containers known from the engine.", &["state"])?,
             docker_inventory_time: float("skep_docker_inventory_time_seconds", "When the inventory was last known to be right.", &[])?,
             docker_sizes,

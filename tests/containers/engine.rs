@@ -17,23 +17,28 @@ type Odd = (String, fn() -> Reply);
 
 /// What the engine has, changed by the test while it runs.
 #[derive(Clone, Default)]
-struct World {
+pub(crate) struct World {
     /// By id: name and state.
-    containers: Arc<Mutex<BTreeMap<String, (String, String)>>>,
+    pub(crate) containers: Arc<Mutex<BTreeMap<String, (String, String)>>>,
     /// Answers that replace the usual ones, by the end of the path.
     odd: Arc<Mutex<Vec<Odd>>>,
 }
 
 impl World {
-    fn put(&self, digit: char, name: &str, state: &str) {
+    pub(crate) fn put(&self, digit: char, name: &str, state: &str) {
         self.containers.lock().unwrap().insert(id(digit), (name.to_owned(), state.to_owned()));
     }
 
-    fn odd(&self, path: &str, reply: fn() -> Reply) {
+    pub(crate) fn odd(&self, path: &str, reply: fn() -> Reply) {
         self.odd.lock().unwrap().push((path.to_owned(), reply));
     }
 
-    fn answer(&self, path: &str) -> Reply {
+    /// From now on the usual answers.
+    pub(crate) fn well(&self) {
+        self.odd.lock().unwrap().clear();
+    }
+
+    pub(crate) fn answer(&self, path: &str) -> Reply {
         if let Some((_, reply)) = self.odd.lock().unwrap().iter().find(|(odd, _)| path.contains(&**odd)) {
             return reply();
         }
@@ -62,34 +67,35 @@ impl World {
     }
 }
 
-fn id(digit: char) -> String {
+pub(crate) fn id(digit: char) -> String {
     digit.to_string().repeat(64)
 }
 
-fn event(action: &str, digit: char) -> String {
+pub(crate) fn event(action: &str, digit: char) -> String {
     format!(r#"{{"Type":"container","Action":"{action}","Actor":{{"ID":"{}","Attributes":{{}}}},"timeNano":1}}"#, id(digit))
 }
 
-struct Agent {
-    inventory: watch::Receiver<Arc<Inventory>>,
+pub(crate) struct Agent {
+    pub(crate) inventory: watch::Receiver<Arc<Inventory>>,
     parts: Parts,
-    metrics: Metrics,
+    pub(crate) metrics: Metrics,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Agent {
-    fn start(path: &Path, verify: Duration) -> Self {
+    pub(crate) fn start(path: &Path, verify: Duration) -> Self {
         Self::start_on(path, verify, None)
     }
 
-    fn start_on(path: &Path, verify: Duration, node: Option<&str>) -> Self {
+    pub(crate) fn start_on(path: &Path, verify: Duration, node: Option<&str>) -> Self {
         let (parts, metrics, shutdown) = (Parts::default(), Metrics::new().unwrap(), CancellationToken::new());
         let timing = Timing {
             call: Duration::from_secs(1),
             first_retry: Duration::from_millis(5),
             longest_retry: Duration::from_millis(20),
             verify,
+            settle: Duration::from_millis(5),
         };
         let host = format!("unix://{}", path.display());
         let (task, inventory) = InventoryTask::new(host, Labelling::default(), &parts, metrics.clone());
@@ -98,7 +104,7 @@ impl Agent {
     }
 
     /// Waits until the inventory has these containers, by name, with their states.
-    async fn sees(&mut self, expected: &[(&str, &str)]) -> Arc<Inventory> {
+    pub(crate) async fn sees(&mut self, expected: &[(&str, &str)]) -> Arc<Inventory> {
         let mut expected: Vec<(String, String)> = expected.iter().map(|(name, state)| ((*name).into(), (*state).into())).collect();
         expected.sort();
         let is = |inventory: &Arc<Inventory>| {
@@ -111,15 +117,15 @@ impl Agent {
         waited.unwrap_or_else(|_| panic!("never saw {expected:?}")).unwrap().clone()
     }
 
-    async fn is_degraded(&self, why: &str) {
+    pub(crate) async fn is_degraded(&self, why: &str) {
         self.until(|| matches!(self.state(), Some(State::Degraded(text)) if text.contains(why)), why).await;
     }
 
-    async fn is_ok(&self) {
+    pub(crate) async fn is_ok(&self) {
         self.until(|| self.state() == Some(State::Ok), "ok").await;
     }
 
-    async fn until(&self, is: impl Fn() -> bool, what: &str) {
+    pub(crate) async fn until(&self, is: impl Fn() -> bool, what: &str) {
         let wait = async {
             while !is() {
                 tokio::task::yield_now().await;
@@ -132,13 +138,13 @@ impl Agent {
         self.parts.all().into_iter().find(|(name, _)| name == "docker").map(|(_, state)| state)
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         self.task.await.unwrap();
     }
 }
 
-async fn until_streaming(engine: &FakeEngine) {
+pub(crate) async fn until_streaming(engine: &FakeEngine) {
     let wait = async {
         while engine.streams() == 0 {
             tokio::task::yield_now().await;
@@ -147,13 +153,13 @@ async fn until_streaming(engine: &FakeEngine) {
     tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap();
 }
 
-fn socket() -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn socket() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("docker.sock");
     (directory, path)
 }
 
-const NEVER: Duration = Duration::from_secs(3600);
+pub(crate) const NEVER: Duration = Duration::from_secs(3600);
 
 #[tokio::test]
 async fn not_there_refused_and_then_there() {

@@ -21,14 +21,23 @@ pub(crate) fn fixtures() -> PathBuf {
 
 /// Answers as the engine 20.10 did whose answers were recorded.
 pub(crate) fn recorded(path: &str) -> Reply {
-    let directory = fixtures().join("engine20");
+    recorded_by("engine20", "/v1.41", path)
+}
+
+/// Answers as the engine did whose answers are in `directory`, and which is asked below `prefix`.
+pub(crate) fn recorded_by(directory: &str, prefix: &str, path: &str) -> Reply {
+    let directory = fixtures().join(directory);
     let read = |file: &str| std::fs::read_to_string(directory.join(file));
-    let path = path.strip_prefix("/v1.41").unwrap_or(path);
+    let path = path.strip_prefix(prefix).unwrap_or(path);
     match path {
         "/version" => Reply::Json(read("version.json").unwrap()),
         "/info" => Reply::Json(read("info.json").unwrap()),
         "/containers/json?all=1" => Reply::Json(read("containers.json").unwrap()),
         events if events.starts_with("/events?") => Reply::Stream(read("events.ndjson").unwrap().lines().map(str::to_owned).collect()),
+        network if network.starts_with("/networks/") => {
+            let name = network.strip_prefix("/networks/").unwrap();
+            read(&format!("{name}.json")).map_or(Reply::Status(404, "no such network"), Reply::Json)
+        }
         inspect => {
             let id = inspect.strip_prefix("/containers/").and_then(|rest| rest.strip_suffix("/json")).unwrap();
             read(&format!("inspect/{id}.json")).map_or(Reply::Status(404, "no such container"), Reply::Json)
@@ -38,8 +47,13 @@ pub(crate) fn recorded(path: &str) -> Reply {
 
 /// The inventory that the recorded engine gives.
 pub(crate) async fn inventory(labels: Option<&str>) -> watch::Receiver<Arc<Inventory>> {
+    inventory_by(recorded, labels).await
+}
+
+/// The inventory that an engine gives that answers by `script`.
+pub(crate) async fn inventory_by(script: fn(&str) -> Reply, labels: Option<&str>) -> watch::Receiver<Arc<Inventory>> {
     let directory = tempfile::tempdir().unwrap();
-    let engine = FakeEngine::start(&directory.path().join("docker.sock"), recorded);
+    let engine = FakeEngine::start(&directory.path().join("docker.sock"), script);
     let metrics = Metrics::new().unwrap();
     let (task, mut inventory) = InventoryTask::new(engine.host(), Labelling::new(labels).unwrap(), &Parts::default(), metrics);
     let shutdown = CancellationToken::new();
