@@ -136,7 +136,8 @@ pub async fn run(config: Config, inherited: Vec<OwnedFd>, reread: &(dyn Fn() -> 
     let mut all = collectors(&config, &node)?;
     let containers = config.settings.is_on("collector.containers");
     if containers {
-        let mut collector = ContainersCollector::new(inventory.clone(), ContainersOptions::default());
+        let options = ContainersOptions { groups: config.docker.groups, ..ContainersOptions::default() };
+        let mut collector = ContainersCollector::new(inventory.clone(), options);
         let docker = &config.docker;
         if docker.disk.mode != DiskMode::Off {
             let (told, root) = (docker.containers_dir.clone(), Arc::clone(&root));

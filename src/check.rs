@@ -93,6 +93,7 @@ pub async fn run(config: &Config) -> Result<Report, Fault> {
         _ => report.add("node id", Verdict::Absent, "this node is in no Swarm, as far as can be told"),
     }
     trees(config, &mut report);
+    groups(config, &mut report);
     web(config, &mut report);
     let asked_for = config.settings.one("docker.host").is_some() || !config.logs.routes.is_empty();
     match (&surroundings.engine, &surroundings.engine_fault) {
@@ -140,6 +141,26 @@ fn trees(config: &Config, report: &mut Report) {
         (Verdict::Absent, "skep's own: all but ethtool, qdisc, wifi and sysctl net.* is read from the host's files all the same")
     };
     report.add("network namespace", state, detail);
+}
+
+/// Groups of container metrics that are off by default, and whether this process may read what they take.
+fn groups(config: &Config, report: &mut Report) {
+    let groups = config.docker.groups;
+    if !config.settings.is_on("collector.containers") || groups == crate::containers::Groups::default() {
+        report.add("container groups", Verdict::Absent, "--containers.enable switches on what cAdvisor too has off by default");
+        return;
+    }
+    report.add("container groups", Verdict::Ok, groups.names().join(", "));
+    if groups.process {
+        let detail = match host::Reader::new(Arc::new(config.root.clone())).open_files(1) {
+            Ok(open) if open.sockets.is_some() => "of all processes",
+            Ok(_) => {
+                "of all processes; sockets only of those that skep may trace: its own user's with no more capabilities, or all with CAP_SYS_PTRACE"
+            }
+            Err(_) => "of processes of skep's own user only, for others it takes CAP_DAC_OVERRIDE or Linux 6.2",
+        };
+        report.add("open files", Verdict::Ok, detail);
+    }
 }
 
 /// The file of `web.config.file`, and what it does.

@@ -15,6 +15,8 @@ mod fake_engine;
 
 #[path = "containers/disk.rs"]
 mod disk;
+#[path = "containers/contract.rs"]
+mod contract;
 #[path = "containers/engine.rs"]
 mod engine;
 #[path = "containers/engine29.rs"]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Tree;
+use super::{TREES, Tree};
 use crate::host::Reader;
 
 /// The cgroup trees of a host.
@@ -10,8 +10,8 @@ use crate::host::Reader;
 pub enum Layout {
     /// A tree for each controller; on a hybrid host a unified tree besides, which has no controllers but tells pressure.
     V1 {
-        /// Where each is, in the order cpu, cpuacct, memory, blkio, pids, unified.
-        trees: [Option<PathBuf>; 6],
+        /// Where each is, in the order cpu, cpuacct, memory, blkio, pids, unified, cpuset, hugetlb.
+        trees: [Option<PathBuf>; TREES],
     },
     /// One tree.
     V2 {
@@ -40,20 +40,21 @@ impl Layout {
             (!host.names(&path, false).is_empty()).then_some(path)
         };
         let unified = Some(base.join("unified")).filter(|path| has(path, "cgroup.controllers"));
-        let trees = [tree("cpu"), tree("cpuacct"), tree("memory"), tree("blkio"), tree("pids"), unified];
+        let [cpu, cpuacct, memory, blkio, pids] = ["cpu", "cpuacct", "memory", "blkio", "pids"].map(tree);
+        let trees = [cpu, cpuacct, memory, blkio, pids, unified, tree("cpuset"), tree("hugetlb")];
         trees.iter().take(Tree::Unified as usize).any(Option::is_some).then_some(Self::V1 { trees })
     }
 
-    pub(super) fn trees(&self) -> [Option<&Path>; 6] {
+    pub(super) fn trees(&self) -> [Option<&Path>; TREES] {
         match self {
             Self::V1 { trees } => trees.each_ref().map(Option::as_deref),
-            Self::V2 { root } => [None, None, None, None, None, Some(root)],
+            Self::V2 { root } => [None, None, None, None, None, Some(root), Some(root), Some(root)],
         }
     }
 
     /// The tree in which containers are looked for.
     pub(super) fn main_tree(&self) -> Option<&Path> {
-        let [cpu, cpuacct, memory, blkio, pids, unified] = self.trees();
+        let [cpu, cpuacct, memory, blkio, pids, unified, ..] = self.trees();
         match self {
             Self::V1 { .. } => memory.or(cpuacct).or(cpu).or(pids).or(blkio),
             Self::V2 { .. } => unified,
@@ -87,7 +88,7 @@ mod tests {
         let (directory, hybrid) = layout(&["cpuacct,cpu/cpu.stat", "memory/memory.stat", "unified/cgroup.controllers"]);
         let base = directory.path().join("fs/cgroup");
         let shared = Some(base.join("cpuacct,cpu"));
-        let trees = [shared.clone(), shared, Some(base.join("memory")), None, None, Some(base.join("unified"))];
+        let trees = [shared.clone(), shared, Some(base.join("memory")), None, None, Some(base.join("unified")), None, None];
         assert_eq!(hybrid, Some(Layout::V1 { trees }));
     }
 }

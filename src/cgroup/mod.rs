@@ -4,6 +4,7 @@
 //! ([`detect`]). Nothing here knows of Docker or HTTP.
 
 pub mod detect;
+pub mod extras;
 mod fields;
 pub mod path;
 pub mod usage;
@@ -15,8 +16,9 @@ use std::path::{Path, PathBuf};
 use crate::host::{Kept, Reader};
 
 pub use detect::Layout;
+pub use extras::{Extras, Wanted};
 pub use path::Finder;
-pub use usage::{DeviceIo, Limits, Pressure, Usage};
+pub use usage::{DeviceIo, Limits, Pressure, Schedulers, Usage};
 
 /// The trees that files are in. Under v2 there is one, [`Tree::Unified`]; under v1 one for each controller, and on a hybrid host the unified one besides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +29,12 @@ enum Tree {
     Blkio,
     Pids,
     Unified,
+    Cpuset,
+    Hugetlb,
 }
+
+/// How many of them.
+const TREES: usize = 8;
 
 /// A file of a cgroup and how it is read.
 struct KernelFile {
@@ -47,6 +54,10 @@ enum How {
     Opened,
     /// At each scrape, where a device is under the bfq scheduler.
     Bfq,
+    /// At each scrape, where the bfq scheduler counts more than bytes and operations.
+    BfqTimes,
+    /// At each scrape, where a device is under the cfq scheduler.
+    Cfq,
     /// A limit: seldom, for it changes only when someone changes it.
     Limit,
 }
@@ -55,11 +66,12 @@ enum How {
 #[derive(Debug)]
 pub struct Group {
     files: &'static [KernelFile],
-    directories: [Option<PathBuf>; 6],
+    is_v2: bool,
+    directories: [Option<PathBuf>; TREES],
     /// One for each file that may be kept; empty when none may.
     slots: Vec<Kept>,
     is_root: bool,
-    reads_bfq: bool,
+    schedulers: Schedulers,
 }
 
 impl std::fmt::Debug for KernelFile {
@@ -86,13 +98,20 @@ impl Group {
         if keep {
             slots.resize_with(files.len(), Kept::default);
         }
-        Self { files, directories, slots, is_root, reads_bfq: true }
+        Self {
+            files,
+            is_v2: matches!(layout, Layout::V2 { .. }),
+            directories,
+            slots,
+            is_root,
+            schedulers: Schedulers { bfq: true, bfq_times: true, cfq: true },
+        }
     }
 
-    /// Whether the files of the bfq scheduler are worth reading: whether the root, which lists all devices, had one in them ([`Usage::has_bfq`]). They are there
-    /// on any kernel that knows it.
-    pub const fn read_bfq(&mut self, on: bool) {
-        self.reads_bfq = on;
+    /// Which schedulers' files are worth reading: those in which the root, which lists all devices, had one ([`Usage::schedulers`]). The files are there on any
+    /// kernel that knows the scheduler.
+    pub const fn read_schedulers(&mut self, which: Schedulers) {
+        self.schedulers = which;
     }
 
     /// Reads into `usage`, replacing what was there; the limits only with `limits`, else they stay. Says whether the cgroup is there at all.
@@ -105,7 +124,9 @@ impl Group {
         for (index, file) in self.files.iter().enumerate() {
             let wanted = match file.how {
                 How::Kept | How::Opened => true,
-                How::Bfq => self.reads_bfq,
+                How::Bfq => self.schedulers.bfq,
+                How::BfqTimes => self.schedulers.bfq_times,
+                How::Cfq => self.schedulers.cfq,
                 How::Limit => limits,
             };
             if !wanted {

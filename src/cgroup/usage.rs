@@ -34,6 +34,11 @@ pub struct Usage {
     pub memory_inactive_file: Option<u64>,
     pub memory_dirty: Option<u64>,
     pub memory_writeback: Option<u64>,
+    pub memory_shmem: Option<u64>,
+    /// v2.
+    pub memory_slab_reclaimable: Option<u64>,
+    /// v2.
+    pub memory_slab_unreclaimable: Option<u64>,
     /// Faults of the cgroup's own processes; v2 does not tell them apart from those below it.
     pub page_faults_own: Option<u64>,
     pub page_faults: Option<u64>,
@@ -53,8 +58,8 @@ pub struct Usage {
     pub threads: Option<u64>,
     pub processes: Option<u64>,
     pub io: Vec<DeviceIo>,
-    /// v1: whether the bfq scheduler counted for a device.
-    pub has_bfq: bool,
+    /// v1: which schedulers counted for a device.
+    pub schedulers: Schedulers,
     pub pressure_cpu: Option<Pressure>,
     pub pressure_memory: Option<Pressure>,
     pub pressure_io: Option<Pressure>,
@@ -98,6 +103,45 @@ pub struct DeviceIo {
     pub write_bytes: Option<u64>,
     pub reads: Option<u64>,
     pub writes: Option<u64>,
+    pub discard_bytes: Option<u64>,
+    /// Of these bytes, those that somebody waited for; v1 only.
+    pub sync_bytes: Option<u64>,
+    /// v1 only.
+    pub async_bytes: Option<u64>,
+    /// v1 only, where the kernel tells the sum itself.
+    pub total_bytes: Option<u64>,
+    pub reads_merged: Option<u64>,
+    pub writes_merged: Option<u64>,
+    /// Of 512 bytes; of the machine's disks only.
+    pub sectors_read: Option<u64>,
+    /// As [`DeviceIo::sectors_read`].
+    pub sectors_written: Option<u64>,
+    /// Nanoseconds that requests took, from their dispatch to their end.
+    pub read_time: Option<u64>,
+    /// As [`DeviceIo::read_time`].
+    pub write_time: Option<u64>,
+    /// Requests that wait or are being done.
+    pub in_progress: Option<u64>,
+    /// Nanoseconds; of a machine's disk that it had anything to do, of a cgroup what its requests took together.
+    pub io_time: Option<u64>,
+    /// Nanoseconds that requests waited; of a machine's disk, weighted by how many there were.
+    pub weighted_time: Option<u64>,
+    /// v2 with the `iocost` controller, microseconds each.
+    pub cost_usage: Option<u64>,
+    pub cost_wait: Option<u64>,
+    pub cost_indebt: Option<u64>,
+    pub cost_indelay: Option<u64>,
+}
+
+/// Schedulers of v1 that count for each cgroup.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Schedulers {
+    /// bfq: bytes and operations.
+    pub bfq: bool,
+    /// bfq with the kernel's option for debugging: times, queues and merges too.
+    pub bfq_times: bool,
+    /// cfq, which went with Linux 5.0.
+    pub cfq: bool,
 }
 
 /// How long tasks waited for a resource, microseconds.

@@ -1,7 +1,7 @@
 //! The files of cgroup v1 (Documentation/admin-guide/cgroup-v1 of the kernel).
 
 use super::fields::{count_lines, device, key_values, limit, number, pressure};
-use super::usage::Usage;
+use super::usage::{DeviceIo, Schedulers, Usage};
 use super::{How, KernelFile, Tree};
 use crate::host::parse::{fields, lines, signed, trimmed, unsigned};
 
@@ -42,11 +42,21 @@ pub(super) const FILES: &[KernelFile] = &[
     },
     KernelFile { tree: Tree::Memory, name: "memory.oom_control", how: How::Kept, parse: oom },
     KernelFile { tree: Tree::Pids, name: "pids.current", how: How::Kept, parse: |bytes, usage| set(&mut usage.threads, number(bytes)) },
-    // What the bfq scheduler saw, and then the throttling layer for devices under another scheduler. The layer counts since Linux 6.10 only where a limit is set.
-    KernelFile { tree: Tree::Blkio, name: "blkio.bfq.io_service_bytes_recursive", how: How::Bfq, parse: bfq_bytes },
-    KernelFile { tree: Tree::Blkio, name: "blkio.bfq.io_serviced_recursive", how: How::Bfq, parse: io_operations },
-    KernelFile { tree: Tree::Blkio, name: "blkio.throttle.io_service_bytes_recursive", how: How::Opened, parse: io_bytes },
-    KernelFile { tree: Tree::Blkio, name: "blkio.throttle.io_serviced_recursive", how: How::Opened, parse: io_operations },
+    // What a scheduler saw, and then the throttling layer for devices under another one. The layer counts since Linux 6.10 only where a limit is set.
+    blkio("blkio.bfq.io_service_bytes_recursive", How::Bfq, |bytes, usage| scheduler(bytes, usage, |had| &mut had.bfq)),
+    blkio("blkio.bfq.io_serviced_recursive", How::Bfq, io_operations),
+    blkio("blkio.bfq.io_service_time_recursive", How::BfqTimes, |bytes, usage| scheduler_times(bytes, usage, |had| &mut had.bfq_times)),
+    blkio("blkio.bfq.io_wait_time_recursive", How::BfqTimes, io_waits),
+    blkio("blkio.bfq.io_merged_recursive", How::BfqTimes, io_merges),
+    blkio("blkio.bfq.io_queued_recursive", How::BfqTimes, io_queues),
+    blkio("blkio.io_service_bytes_recursive", How::Cfq, |bytes, usage| scheduler(bytes, usage, |had| &mut had.cfq)),
+    blkio("blkio.io_serviced_recursive", How::Cfq, io_operations),
+    blkio("blkio.io_service_time_recursive", How::Cfq, io_times),
+    blkio("blkio.io_wait_time_recursive", How::Cfq, io_waits),
+    blkio("blkio.io_merged_recursive", How::Cfq, io_merges),
+    blkio("blkio.io_queued_recursive", How::Cfq, io_queues),
+    blkio("blkio.throttle.io_service_bytes_recursive", How::Opened, io_bytes),
+    blkio("blkio.throttle.io_serviced_recursive", How::Opened, io_operations),
     // A hybrid host's unified tree has no controllers, but it tells pressure.
     KernelFile {
         tree: Tree::Unified,
@@ -106,6 +116,10 @@ pub(super) const FILES: &[KernelFile] = &[
     },
 ];
 
+const fn blkio(name: &'static str, how: How, parse: fn(&[u8], &mut Usage) -> bool) -> KernelFile {
+    KernelFile { tree: Tree::Blkio, name, how, parse }
+}
+
 /// The kernel tells times in `cpuacct.stat` in hundredths of a second, whatever its own tick.
 const TICK: u64 = 10_000_000;
 
@@ -156,6 +170,7 @@ fn memory(bytes: &[u8], usage: &mut Usage) -> bool {
             b"inactive_file" => &mut usage.memory_inactive_file,
             b"dirty" => &mut usage.memory_dirty,
             b"writeback" => &mut usage.memory_writeback,
+            b"shmem" => &mut usage.memory_shmem,
             b"pgfault" => &mut usage.page_faults,
             b"pgmajfault" => &mut usage.major_faults,
             b"workingset_refault_file" => &mut usage.refaults_file,
@@ -187,41 +202,93 @@ fn quota(bytes: &[u8], usage: &mut Usage) -> bool {
     quota.is_some()
 }
 
-fn bfq_bytes(bytes: &[u8], usage: &mut Usage) -> bool {
-    let understood = io_bytes(bytes, usage);
-    usage.has_bfq = !usage.io.is_empty();
+/// The bytes that a scheduler counted, and whether it counted for a device at all.
+fn scheduler(bytes: &[u8], usage: &mut Usage, had: fn(&mut Schedulers) -> &mut bool) -> bool {
+    let mut any = false;
+    let understood = io(bytes, |major, minor, operation, value| {
+        any = true;
+        byte_count(usage.device(major, minor), operation, value);
+    });
+    *had(&mut usage.schedulers) = any;
+    understood
+}
+
+fn scheduler_times(bytes: &[u8], usage: &mut Usage, had: fn(&mut Schedulers) -> &mut bool) -> bool {
+    let understood = io_times(bytes, usage);
+    *had(&mut usage.schedulers) = usage.io.iter().any(|io| io.read_time.is_some());
     understood
 }
 
 fn io_bytes(bytes: &[u8], usage: &mut Usage) -> bool {
-    io(bytes, |major, minor, write, value| {
-        let device = usage.device(major, minor);
-        let field = if write { &mut device.write_bytes } else { &mut device.read_bytes };
-        field.get_or_insert(value);
-    })
+    io(bytes, |major, minor, operation, value| byte_count(usage.device(major, minor), operation, value))
+}
+
+/// What was told first stays: a scheduler's count before that of the throttle.
+fn byte_count(io: &mut DeviceIo, operation: &[u8], value: u64) {
+    let field = match operation {
+        b"Read" => &mut io.read_bytes,
+        b"Write" => &mut io.write_bytes,
+        b"Discard" => &mut io.discard_bytes,
+        b"Sync" => &mut io.sync_bytes,
+        b"Async" => &mut io.async_bytes,
+        b"Total" => &mut io.total_bytes,
+        _ => return,
+    };
+    field.get_or_insert(value);
 }
 
 fn io_operations(bytes: &[u8], usage: &mut Usage) -> bool {
-    io(bytes, |major, minor, write, value| {
-        let device = usage.device(major, minor);
-        let field = if write { &mut device.writes } else { &mut device.reads };
-        field.get_or_insert(value);
+    either(bytes, usage, |io| &mut io.reads, |io| &mut io.writes)
+}
+
+fn io_merges(bytes: &[u8], usage: &mut Usage) -> bool {
+    either(bytes, usage, |io| &mut io.reads_merged, |io| &mut io.writes_merged)
+}
+
+fn io_times(bytes: &[u8], usage: &mut Usage) -> bool {
+    either(bytes, usage, |io| &mut io.read_time, |io| &mut io.write_time) && total(bytes, usage, |io| &mut io.io_time)
+}
+
+fn io_waits(bytes: &[u8], usage: &mut Usage) -> bool {
+    total(bytes, usage, |io| &mut io.weighted_time)
+}
+
+fn io_queues(bytes: &[u8], usage: &mut Usage) -> bool {
+    total(bytes, usage, |io| &mut io.in_progress)
+}
+
+type Field = fn(&mut DeviceIo) -> &mut Option<u64>;
+
+/// The numbers of reads and of writes.
+fn either(bytes: &[u8], usage: &mut Usage, read: Field, write: Field) -> bool {
+    io(bytes, |major, minor, operation, value| {
+        let field = match operation {
+            b"Read" => read,
+            b"Write" => write,
+            _ => return,
+        };
+        field(usage.device(major, minor)).get_or_insert(value);
+    })
+}
+
+/// The number of all operations together.
+fn total(bytes: &[u8], usage: &mut Usage, field: Field) -> bool {
+    io(bytes, |major, minor, operation, value| {
+        if operation == b"Total" {
+            field(usage.device(major, minor)).get_or_insert(value);
+        }
     })
 }
 
 /// Lines `254:0 Read 4096`, and at the end `Total 4096`, which stands alone where nothing was read or written.
-fn io(bytes: &[u8], mut take: impl FnMut(u32, u32, bool, u64)) -> bool {
+fn io(bytes: &[u8], mut take: impl FnMut(u32, u32, &[u8], u64)) -> bool {
     let mut any = false;
     for line in lines(bytes) {
         let mut fields = fields(line);
         let (Some(first), second, third) = (fields.next(), fields.next(), fields.next()) else { continue };
         if let (Some((major, minor)), Some(operation), Some(value)) = (device(first), second, third.and_then(unsigned)) {
             any = true;
-            match operation {
-                b"Read" => take(major, minor, false, value),
-                b"Write" => take(major, minor, true, value),
-                _ => {}
-            }
+            take(major, minor, operation, value);
         } else if first == b"Total" {
             any = true;
         }
@@ -232,7 +299,6 @@ fn io(bytes: &[u8], mut take: impl FnMut(u32, u32, bool, u64)) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::DeviceIo;
 
     #[test]
     fn totals_win_over_the_cgroup_s_own() {
@@ -250,7 +316,32 @@ mod tests {
         assert!(io_operations(b"Total 0\n", &mut usage));
         let io =
             |major, minor, read, write| DeviceIo { major, minor, read_bytes: Some(read), write_bytes: Some(write), ..DeviceIo::default() };
-        assert_eq!(usage.io, [io(254, 0, 1, 2), io(8, 16, 7, 8)]);
+        let first = DeviceIo { sync_bytes: Some(3), total_bytes: Some(3), ..io(254, 0, 1, 2) };
+        assert_eq!(usage.io, [first, io(8, 16, 7, 8)]);
+    }
+
+    /// As Linux 4.19 writes them.
+    #[test]
+    fn times_of_a_scheduler() {
+        let mut usage = Usage::default();
+        let times =
+            b"8:0 Read 4000000\n8:0 Write 1000000\n8:0 Sync 4000000\n8:0 Async 1000000\n8:0 Discard 0\n8:0 Total 5000000\nTotal 5000000\n";
+        assert!(scheduler_times(times, &mut usage, |had| &mut had.bfq_times));
+        assert!(io_waits(b"8:0 Read 1\n8:0 Write 2\n8:0 Total 3\nTotal 3\n", &mut usage));
+        assert!(io_merges(b"8:0 Read 5\n8:0 Write 6\n8:0 Total 11\nTotal 11\n", &mut usage));
+        assert!(io_queues(b"8:0 Read 0\n8:0 Write 1\n8:0 Total 1\nTotal 1\n", &mut usage));
+        let expected = DeviceIo {
+            major: 8,
+            read_time: Some(4_000_000),
+            write_time: Some(1_000_000),
+            io_time: Some(5_000_000),
+            weighted_time: Some(3),
+            reads_merged: Some(5),
+            writes_merged: Some(6),
+            in_progress: Some(1),
+            ..DeviceIo::default()
+        };
+        assert_eq!((usage.io, usage.schedulers), (vec![expected], Schedulers { bfq_times: true, ..Schedulers::default() }));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The files of cgroup v2 (Documentation/admin-guide/cgroup-v2 of the kernel).
 
 use super::fields::{count_lines, device, key_values, limit, number, number_or_max, pressure};
-use super::usage::Usage;
+use super::usage::{DeviceIo, Usage};
 use super::v1::set;
 use super::{How, KernelFile, Tree};
 use crate::host::parse::{fields, lines, unsigned};
@@ -62,6 +62,9 @@ fn memory(bytes: &[u8], usage: &mut Usage) -> bool {
             b"inactive_file" => &mut usage.memory_inactive_file,
             b"file_dirty" => &mut usage.memory_dirty,
             b"file_writeback" => &mut usage.memory_writeback,
+            b"shmem" => &mut usage.memory_shmem,
+            b"slab_reclaimable" => &mut usage.memory_slab_reclaimable,
+            b"slab_unreclaimable" => &mut usage.memory_slab_unreclaimable,
             b"pgfault" => &mut usage.page_faults,
             b"pgmajfault" => &mut usage.major_faults,
             b"pgscan" => &mut usage.pages_scanned,
@@ -110,28 +113,48 @@ fn io(bytes: &[u8], usage: &mut Usage) -> bool {
             let Some(equals) = memchr::memchr(b'=', field) else { continue };
             let (key, value) = (field.get(..equals).unwrap_or_default(), field.get(equals + 1..).and_then(unsigned));
             let Some(value) = value else { continue };
-            match key {
-                b"rbytes" => usage.device(major, minor).read_bytes = Some(value),
-                b"wbytes" => usage.device(major, minor).write_bytes = Some(value),
-                b"rios" => usage.device(major, minor).reads = Some(value),
-                b"wios" => usage.device(major, minor).writes = Some(value),
-                _ => {}
-            }
+            let Some(field) = io_field(key) else { continue };
+            *field(usage.device(major, minor)) = Some(value);
         }
     }
     any || !odd
 }
 
+/// The field of a key of `io.stat`. Those of `cost.` are there under the `iocost` controller only, in microseconds
+/// (`block/blk-iocost.c`).
+fn io_field(key: &[u8]) -> Option<fn(&mut DeviceIo) -> &mut Option<u64>> {
+    Some(match key {
+        b"rbytes" => |io| &mut io.read_bytes,
+        b"wbytes" => |io| &mut io.write_bytes,
+        b"rios" => |io| &mut io.reads,
+        b"wios" => |io| &mut io.writes,
+        b"dbytes" => |io| &mut io.discard_bytes,
+        b"cost.usage" => |io| &mut io.cost_usage,
+        b"cost.wait" => |io| &mut io.cost_wait,
+        b"cost.indebt" => |io| &mut io.cost_indebt,
+        b"cost.indelay" => |io| &mut io.cost_indelay,
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::DeviceIo;
 
     #[test]
     fn io_of_devices() {
         let mut usage = Usage::default();
         assert!(io(b"254:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0 cost.usage=9\n7:0 \nodd\n8:0 rbytes=5\n", &mut usage));
-        let first = DeviceIo { major: 254, minor: 0, read_bytes: Some(1), write_bytes: Some(2), reads: Some(3), writes: Some(4) };
+        let first = DeviceIo {
+            major: 254,
+            read_bytes: Some(1),
+            write_bytes: Some(2),
+            reads: Some(3),
+            writes: Some(4),
+            discard_bytes: Some(0),
+            cost_usage: Some(9),
+            ..DeviceIo::default()
+        };
         assert_eq!(usage.io, [first, DeviceIo { major: 8, minor: 0, read_bytes: Some(5), ..DeviceIo::default() }]);
         assert!(io(b"", &mut Usage::default()));
         assert!(!io(b"odd\n", &mut Usage::default()));

@@ -60,6 +60,12 @@ static CONTAINERS: &[Flag] = &[
         None,
         "Further container labels that become metric labels, beside those of Swarm and stacks; the whole name must match.",
     ),
+    Flag::new(
+        "containers.enable",
+        Many("GROUP"),
+        None,
+        "Groups of container metrics that are off by default: tcp, udp, advtcp, process, hugetlb, numa, sched, cpuset, cpu_topology; repeatable, or with commas.",
+    ),
 ];
 
 static LOGS: &[Flag] = &[

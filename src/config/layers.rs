@@ -362,6 +362,10 @@ mod tests {
         assert!(refused(&["--host-label=a-b"], &none).contains("is not a label name"));
         assert!(refused(&["--web.listen-address=::1:7537"], &none).contains("is not an address"));
         assert!(refused(&["--containers.label=("], &none).contains("is not a regular expression"));
+        assert_eq!(
+            refused(&["--containers.enable=tcp,perf"], &none),
+            "containers.enable: 'perf' is not a group of metrics: tcp, udp, advtcp, process, hugetlb, numa, sched, cpuset, cpu_topology are"
+        );
         assert!(refused(&["--logs.max-record-bytes=1"], &none).contains("16KiB to 16MiB"));
         assert!(refused(&["stdout:", "stdout:"], &none).contains("two routes are called 'stdout'"));
         assert!(refused(&["--nothing"], &none).contains("'--nothing' is not a flag of skep"));

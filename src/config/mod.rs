@@ -20,6 +20,7 @@ pub use settings::Settings;
 pub use web::{ClientAuth, Rate, Source, TlsFile, TlsVersion, User, WebFile};
 
 use crate::collect::AS_NODE_EXPORTER;
+use crate::containers::Groups;
 use crate::containers::disk::DiskOptions;
 use crate::exposition::Manner;
 use crate::host::Root;
@@ -80,6 +81,8 @@ pub struct DockerConfig {
     pub label: Option<regex::Regex>,
     /// Who counts what containers take of the disk.
     pub disk: DiskOptions,
+    /// Groups of their metrics that are off by default.
+    pub groups: Groups,
 }
 
 /// The pages.
@@ -226,6 +229,7 @@ impl Config {
                 containers_dir: path("docker.containers-dir"),
                 label: expression(&settings, "containers.label")?,
                 disk: DiskOptions::of(&settings).map_err(Fault)?,
+                groups: Groups::of(settings.many("containers.enable")).map_err(|why| Fault(format!("containers.enable: {why}")))?,
             },
             web: WebConfig {
                 listen,

@@ -3,6 +3,11 @@
 //! Where cAdvisor is wrong the right number stands under its name: limits hit, kernel memory and reservations under v2, pressure under v1, kills for want of
 //! memory from the kernel's own counter. What a host does not tell is left out; cAdvisor writes 0.
 
+mod io;
+mod optional;
+
+use super::activity::Activity;
+use super::extra::Extra;
 use super::network::{Direction, Interface};
 use crate::cgroup::{DeviceIo, Usage};
 use crate::collect::Pass;
@@ -16,6 +21,10 @@ pub(crate) struct Row<'a> {
     pub(crate) container: Option<&'a Container>,
     pub(crate) usage: &'a Usage,
     pub(crate) interfaces: &'a [Interface],
+    /// What was asked for besides; `None` where nothing was.
+    pub(crate) extra: Option<&'a Extra>,
+    /// What its processes do, where that was asked for.
+    pub(crate) activity: Option<&'a Activity>,
     /// The machine's memory, for the root: what it may use.
     pub(crate) machine_memory: u64,
     /// Seconds since the epoch.
@@ -32,9 +41,10 @@ struct One {
 
 macro_rules! families {
     ($($kind:ident $name:literal $help:literal $value:expr;)*) => {
-        &[$(One { name: $name, kind: Kind::$kind, help: $help, value: $value }),*]
+        &[$($crate::containers::families::One { name: $name, kind: Kind::$kind, help: $help, value: $value }),*]
     };
 }
+use families;
 
 const CPU: &[One] = families![
     Counter "container_cpu_user_seconds_total" "Cumulative user cpu time consumed in seconds." |row| row.usage.cpu_user.map(nanoseconds);
@@ -45,6 +55,8 @@ const CPU: &[One] = families![
         |row| number(row.usage.limits.cpu_quota.and(row.usage.cpu_throttled_periods));
     Counter "container_cpu_cfs_throttled_seconds_total" "Total time duration the container has been throttled."
         |row| row.usage.limits.cpu_quota.and(row.usage.cpu_throttled).map(nanoseconds);
+    Gauge "container_cpu_cfs_throttled_periods_ratio" "Share of the elapsed enforcement periods in which the container was throttled, since its cgroup began."
+        |row| throttled_share(row);
     Counter "container_cpu_cfs_burst_periods_total" "Number of periods when burst occurs."
         |row| number(row.usage.limits.cpu_quota.and(row.usage.cpu_bursts));
     Counter "container_cpu_cfs_burst_seconds_total" "Total time duration the container has been bursted."
@@ -67,6 +79,12 @@ const MEMORY: &[One] = families![
         |row| number(row.usage.memory_dirty);
     Gauge "container_memory_file_writeback_bytes" "Number of bytes of file cache that is currently being written back to disk."
         |row| number(row.usage.memory_writeback);
+ Gauge "container_memory_shmem_bytes" "Bytes of shared memory and tmpfs, which are part of the cache and cannot be given back."
+        |row| number(row.usage.memory_shmem);
+    Gauge "container_memory_slab_reclaimable_bytes" "Bytes of the kernel's caches for the container that can be given back, as dentries and inodes."
+        |row| number(row.usage.memory_slab_reclaimable);
+    Gauge "container_memory_slab_unreclaimable_bytes" "Bytes of the kernel's objects for the container that cannot be given back."
+        |row| number(row.usage.memory_slab_unreclaimable);
     Counter "container_memory_failcnt" "Number of memory usage hits limits" |row| number(row.usage.memory_failures);
     Counter "container_memory_events_high_total" "Cumulative count of memory.high throttle events for the container"
         |row| number(row.usage.memory_high_events);
@@ -126,9 +144,13 @@ pub(crate) fn write(rows: &[Row<'_>], devices: &dyn Fn(&DeviceIo) -> String, pas
     one_each(CPU, rows, pass);
     one_each(MEMORY, rows, pass);
     memory_failures(rows, pass);
-    io(rows, devices, pass);
+    io::write(rows, devices, pass);
     network(rows, pass);
     one_each(REST, rows, pass);
+    optional::states(rows, pass);
+    if rows.iter().any(|row| row.extra.is_some()) {
+        optional::write(rows, pass);
+    }
 }
 
 fn one_each(families: &[One], rows: &[Row<'_>], pass: &mut Pass<'_>) {
@@ -184,27 +206,6 @@ fn memory_failures(rows: &[Row<'_>], pass: &mut Pass<'_>) {
     }
 }
 
-fn io(rows: &[Row<'_>], devices: &dyn Fn(&DeviceIo) -> String, pass: &mut Pass<'_>) {
-    type Field = fn(&DeviceIo) -> Option<u64>;
-    let families: [(&str, &str, Field); 4] = [
-        ("container_fs_reads_bytes_total", "Cumulative count of bytes read", |io| io.read_bytes),
-        ("container_fs_reads_total", "Cumulative count of reads completed", |io| io.reads),
-        ("container_fs_writes_bytes_total", "Cumulative count of bytes written", |io| io.write_bytes),
-        ("container_fs_writes_total", "Cumulative count of writes completed", |io| io.writes),
-    ];
-    let names: Vec<Vec<String>> = rows.iter().map(|row| row.usage.io.iter().map(devices).collect()).collect();
-    for (name, help, field) in families {
-        let mut family = pass.out.family(name, Kind::Counter, help);
-        for (row, names) in rows.iter().zip(&names) {
-            for (io, device) in row.usage.io.iter().zip(names) {
-                if let Some(value) = field(io) {
-                    family.sample_of(row.series, &[("device", device)], value);
-                }
-            }
-        }
-    }
-}
-
 fn network(rows: &[Row<'_>], pass: &mut Pass<'_>) {
     type Field = fn(&Direction) -> u64;
     const RECEIVE: [(&str, &str, Field); 4] = [
@@ -245,6 +246,13 @@ fn nanoseconds(value: u64) -> Value {
 #[expect(clippy::cast_precision_loss, reason = "as nanoseconds")]
 fn microseconds(value: u64) -> Value {
     Value::Float(value as f64 / 1e6)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share")]
+fn throttled_share(row: &Row<'_>) -> Option<Value> {
+    row.usage.limits.cpu_quota?;
+    let (periods, throttled) = (row.usage.cpu_periods.filter(|periods| *periods > 0)?, row.usage.cpu_throttled_periods?);
+    Some(Value::Float(throttled as f64 / periods as f64))
 }
 
 /// The shares that were asked for. v2 has weights instead, and runtimes turn shares into weights by curves of their own (linear once, no longer since 2025):

@@ -3,11 +3,17 @@
 //! Everything is read at the scrape. Which containers there are is taken from the inventory, which never waits for this one.
 
 pub mod disk;
+mod activity;
+mod connections;
+mod disks;
+mod extra;
 mod families;
+mod groups;
 mod machine;
 mod network;
 mod network_names;
 mod states;
+mod topology;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -16,17 +22,22 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 
+use self::activity::{Activities, is_in_root};
 use self::disk::DiskTable;
+use self::extra::Extra;
 use self::families::Row;
+pub use self::groups::Groups;
 use self::machine::Machine;
 use self::network::Interface;
 use self::network_names::{NetworkNames, Subnet};
-use crate::cgroup::{DeviceIo, Finder, Group, KEPT_FILES, Layout, Usage};
+use crate::cgroup::extras::huge_page_sizes;
+use crate::cgroup::{DeviceIo, Finder, Group, KEPT_FILES, Layout, Schedulers, Usage};
 use crate::collect::{CollectError, Collector, Pass, Presence};
 use crate::docker::{Container, Inventory};
-use crate::host::{Process, Reader};
+use crate::host::{NetSource, Process, Reader};
 use crate::logs::ContainerId;
 use crate::model::{Kind, LabelSet};
+use crate::swarm::identity::own_container_id;
 
 /// After so many scrapes the limits of a container are read again, though the engine said nothing of a change.
 const SCRAPES_BETWEEN_LIMITS: u32 = 20;
@@ -42,11 +53,13 @@ pub struct ContainersOptions {
     /// How many descriptors may be kept open between scrapes, 15 for each container; beyond it files are opened at each scrape, which takes three times as
     /// long. Never more than a quarter of what the process may open.
     pub kept_files: u64,
+    /// Families that are off by default.
+    pub groups: Groups,
 }
 
 impl Default for ContainersOptions {
     fn default() -> Self {
-        Self { kept_files: 4096 }
+        Self { kept_files: 4096, groups: Groups::default() }
     }
 }
 
@@ -60,7 +73,14 @@ pub struct ContainersCollector {
     tracked: BTreeMap<ContainerId, Tracked>,
     root: Option<(Group, Usage)>,
     root_series: LabelSet,
+    root_interfaces: Vec<Interface>,
     machine: Machine,
+    groups: Groups,
+    /// The sizes that this machine has; looked up once, where they are asked for.
+    huge_pages: Option<Vec<String>>,
+    activities: Activities,
+    /// The container that skep itself is in.
+    own: Option<ContainerId>,
     devices: HashMap<(u32, u32), String>,
     scrapes: u32,
     disk: DiskTable,
@@ -75,12 +95,25 @@ struct Tracked {
     usage: Usage,
     /// The first process, when it was seen to be the container's.
     process: Option<Process>,
+    /// Whether it is in the root of the cgroup namespace that skep sees, as skep's own container is in a private one.
+    in_root: bool,
     interfaces: Vec<Interface>,
     network_names: NetworkNames,
+    /// What the groups that are on tell; `None` where none is.
+    extra: Option<Box<Extra>>,
     /// Whether the cgroup was there at this scrape.
     there: bool,
     /// Scrapes since the limits were read.
     limits_age: Option<u32>,
+}
+
+/// What is the same for all containers of one scrape.
+struct Round<'a> {
+    layout: &'a Layout,
+    schedulers: Schedulers,
+    groups: Groups,
+    huge_pages: &'a [String],
+    own: Option<&'a ContainerId>,
 }
 
 impl ContainersCollector {
@@ -96,7 +129,12 @@ impl ContainersCollector {
             tracked: BTreeMap::new(),
             root: None,
             root_series: LabelSet::of([("id", "/")]),
+            root_interfaces: Vec::new(),
             machine: Machine::default(),
+            groups: options.groups,
+            huge_pages: None,
+            activities: Activities::default(),
+            own: own_container_id(),
             devices: HashMap::new(),
             scrapes: 0,
             disk: DiskTable::default(),
@@ -120,17 +158,19 @@ impl ContainersCollector {
             match self.tracked.get_mut(id) {
                 Some(tracked) if Arc::ptr_eq(&tracked.container, container) => {}
                 Some(tracked) => tracked.change(container),
-                None => drop(self.tracked.insert(id.clone(), Tracked::new(container))),
+                None => drop(self.tracked.insert(id.clone(), Tracked::new(container, self.groups))),
             }
         }
     }
 
     fn read(&mut self, gateway_bridge: Option<Subnet>, pass: &mut Pass<'_>) {
         let Some(layout) = &self.layout else { return };
+        if self.scrapes.is_multiple_of(SCRAPES_BETWEEN_DEVICES) {
+            self.devices.clear();
+        }
         let (group, usage) = self.root.get_or_insert_with(|| (Group::new(layout, Path::new(""), true), Usage::default()));
-        // The root has no limits of its own, and its processes and devices are the host's: node families tell them.
+        // The root has no limits of its own, and its processes are the host's: node families tell them.
         group.read(pass.host, usage, false);
-        usage.io.clear();
         (usage.processes, usage.threads) = (None, None);
         // v1 does not count the root's: its 0 would be a lie.
         usage.oom_kills = None;
@@ -138,7 +178,19 @@ impl ContainersCollector {
         if usage.oddities > 0 {
             pass.odd(&usage.example);
         }
-        let bfq = usage.has_bfq;
+        // What the root's cgroup counts of disks is less than what the disks do.
+        disks::read(pass, &mut usage.io, &mut self.devices);
+        read_root_network(&mut self.root_interfaces, pass);
+        if self.groups.hugetlb && self.huge_pages.is_none() {
+            self.huge_pages = Some(huge_page_sizes(pass.host));
+        }
+        let round = Round {
+            layout,
+            schedulers: usage.schedulers,
+            groups: self.groups,
+            huge_pages: self.huge_pages.as_deref().unwrap_or_default(),
+            own: self.own.as_ref(),
+        };
         let mut kept = self.tracked.values().filter(|tracked| tracked.keeps_files).count() as u64 * DESCRIPTORS;
         self.finder.begin();
         for tracked in self.tracked.values_mut() {
@@ -147,7 +199,7 @@ impl ContainersCollector {
                 tracked.keeps_files = true;
                 tracked.group = None;
             }
-            tracked.read(layout, bfq, &mut self.finder, pass);
+            tracked.read(&round, &mut self.finder, pass);
             tracked.name_networks(gateway_bridge, pass);
         }
         let missing = self.tracked.values().filter(|tracked| !tracked.there).count();
@@ -174,9 +226,6 @@ impl ContainersCollector {
 
     /// Looks up the devices that are not known by name.
     fn name_devices(&mut self, pass: &mut Pass<'_>) {
-        if self.scrapes.is_multiple_of(SCRAPES_BETWEEN_DEVICES) {
-            self.devices.clear();
-        }
         for io in self.tracked.values().flat_map(|tracked| &tracked.usage.io) {
             let number = (io.major, io.minor);
             if self.devices.contains_key(&number) {
@@ -201,8 +250,13 @@ impl Collector for ContainersCollector {
             self.layout = Layout::detect(pass.host);
         }
         self.follow(&inventory);
-        self.machine.read(pass);
+        self.machine.read(self.groups.cpu_topology, pass);
         self.read(inventory.gateway_bridge, pass);
+        if self.groups.reads_all_processes() {
+            let tracked = &self.tracked;
+            let own = self.own.as_ref().filter(|own| tracked.get(own).is_some_and(|tracked| tracked.in_root));
+            self.activities.read(self.groups, own, |id| tracked.get(id).is_some_and(|tracked| tracked.there), pass);
+        }
         self.name_devices(pass);
         self.scrapes = self.scrapes.wrapping_add(1);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
@@ -210,7 +264,9 @@ impl Collector for ContainersCollector {
             series: &self.root_series,
             container: None,
             usage,
-            interfaces: &[],
+            interfaces: &self.root_interfaces,
+            extra: None,
+            activity: None,
             machine_memory: self.machine.memory,
             now,
         });
@@ -219,6 +275,8 @@ impl Collector for ContainersCollector {
             container: Some(&tracked.container),
             usage: &tracked.usage,
             interfaces: &tracked.interfaces,
+            extra: tracked.extra.as_deref(),
+            activity: self.activities.get(&tracked.container.id),
             machine_memory: self.machine.memory,
             now,
         });
@@ -244,16 +302,33 @@ impl Collector for ContainersCollector {
     }
 }
 
+/// The host's interfaces, for `id="/"`: never those of the namespace that skep runs in.
+fn read_root_network(interfaces: &mut Vec<Interface>, pass: &mut Pass<'_>) {
+    interfaces.clear();
+    match pass.host.net("dev") {
+        Ok((NetSource::Host, bytes)) => {
+            if network::parse(bytes, interfaces) > 0 {
+                pass.odd(&"net/dev of the host has lines that cannot be understood");
+            }
+        }
+        Ok((NetSource::Own, _)) => {}
+        Err(error) if error.is_absent() => {}
+        Err(error) => pass.odd(&error),
+    }
+}
+
 impl Tracked {
-    fn new(container: &Arc<Container>) -> Self {
+    fn new(container: &Arc<Container>, groups: Groups) -> Self {
         Self {
             container: container.clone(),
             group: None,
             keeps_files: false,
             usage: Usage::default(),
             process: None,
+            in_root: false,
             interfaces: Vec::new(),
             network_names: NetworkNames::default(),
+            extra: groups.any_of_container().then(Box::default),
             there: false,
             limits_age: None,
         }
@@ -270,14 +345,14 @@ impl Tracked {
         self.container = container.clone();
     }
 
-    fn read(&mut self, layout: &Layout, bfq: bool, finder: &mut Finder, pass: &mut Pass<'_>) {
+    fn read(&mut self, round: &Round<'_>, finder: &mut Finder, pass: &mut Pass<'_>) {
         let limits = self.limits_age.is_none_or(|age| age >= SCRAPES_BETWEEN_LIMITS);
-        self.there = self.read_group(layout, bfq, finder, limits, pass);
+        self.there = self.read_group(round, finder, limits, pass);
         if !self.there {
             // It ended, and the engine has yet to say so; or it was started anew, elsewhere in the tree.
             self.group = None;
             finder.forget(self.container.id.as_str());
-            self.there = self.read_group(layout, bfq, finder, true, pass);
+            self.there = self.read_group(round, finder, true, pass);
         }
         self.interfaces.clear();
         if !self.there {
@@ -290,41 +365,61 @@ impl Tracked {
         if self.usage.oddities > 0 {
             pass.odd(&self.usage.example);
         }
-        if self.container.has_own_network() {
-            self.read_network(pass);
+        if let (Some(group), Some(extra)) = (&self.group, &mut self.extra) {
+            extra.clear();
+            group.read_extras(pass.host, round.groups.of_cgroup(), round.huge_pages, &mut extra.cgroup);
+            if extra.cgroup.oddities > 0 {
+                pass.odd(&extra.cgroup.example);
+            }
+        }
+        let own_network = self.container.has_own_network();
+        if (own_network || round.groups.process) && self.find_process(round.own, pass) {
+            if own_network {
+                self.read_network(pass);
+            }
+            if let (Some(extra), Some(process), true) = (&mut self.extra, &self.process, round.groups.reads_process()) {
+                extra.read(round.groups, process, &self.container, pass);
+            }
         }
     }
 
-    fn read_group(&mut self, layout: &Layout, bfq: bool, finder: &mut Finder, limits: bool, pass: &mut Pass<'_>) -> bool {
+    fn read_group(&mut self, round: &Round<'_>, finder: &mut Finder, limits: bool, pass: &mut Pass<'_>) -> bool {
         if self.group.is_none() {
-            let path = finder.find(pass.host, layout, self.container.id.as_str());
-            self.group = path.map(|path| Group::new(layout, &path, self.keeps_files));
+            let path = finder.find(pass.host, round.layout, self.container.id.as_str());
+            self.group = path.map(|path| Group::new(round.layout, &path, self.keeps_files));
         }
         let Some(group) = &mut self.group else { return false };
-        group.read_bfq(bfq);
+        group.read_schedulers(round.schedulers);
         group.read(pass.host, &mut self.usage, limits)
     }
 
-    /// The counters of the first process' network namespace. The number of a process that ended may be given to another one before the engine has told the
-    /// end: so the process is held by its directory, once it was seen to be in the container's cgroup.
-    fn read_network(&mut self, pass: &mut Pass<'_>) {
-        let Some(pid) = self.container.pid else { return };
+    /// Whether the first process is known. The number of a process that ended may be given to another one before the engine has told the end: so the process is
+    /// held by its directory, once it was seen to be in the container's cgroup.
+    fn find_process(&mut self, own: Option<&ContainerId>, pass: &mut Pass<'_>) -> bool {
+        let Some(pid) = self.container.pid else { return false };
         if self.process.is_none() {
             let process = match pass.host.process(pid) {
                 Ok(process) => process,
                 // It ended, and the engine has yet to say so; or this is not the procfs of the engine's host.
-                Err(error) => return pass.odd(&format_args!("process {pid} of container {:?}: {error}", self.container.id)),
+                Err(error) => {
+                    pass.odd(&format_args!("process {pid} of container {:?}: {error}", self.container.id));
+                    return false;
+                }
             };
             let id = self.container.id.as_str().as_bytes();
+            self.in_root = false;
             match pass.host.of_process(&process, "cgroup") {
                 Ok(bytes) if memchr::memmem::find(bytes, id).is_some() => self.process = Some(process),
-                Ok(_) => {
-                    pass.odd(&format_args!("process {pid} is not of container {:?} any more", self.container.id));
-                    return;
-                }
-                Err(error) => return pass.odd(&error),
+                Ok(bytes) if own == Some(&self.container.id) && is_in_root(bytes) => (self.process, self.in_root) = (Some(process), true),
+                Ok(_) => pass.odd(&format_args!("process {pid} is not of container {:?} any more", self.container.id)),
+                Err(error) => pass.odd(&error),
             }
         }
+        self.process.is_some()
+    }
+
+    /// The counters of the first process' network namespace.
+    fn read_network(&mut self, pass: &mut Pass<'_>) {
         let Some(process) = &self.process else { return };
         match pass.host.of_process(process, "net/dev") {
             Ok(bytes) => {

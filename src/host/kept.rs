@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::read::{ReadError, Reader, WITHOUT_WAITING, fill, fill_from, open};
+use super::read::{ReadError, Reader, WITHOUT_WAITING, each_line, fill, fill_from, open};
 
 /// A place for a file that may be kept open.
 #[derive(Debug, Default)]
@@ -87,6 +87,17 @@ impl Reader {
         }
     }
 
+    /// Gives every line of a file of a process to `take` without holding the file as a whole, as [`Reader::net_lines`] does: a process may have a million
+    /// sockets in its namespace.
+    ///
+    /// # Errors
+    /// As [`Reader::of_process`].
+    pub fn lines_of_process(&mut self, process: &Process, name: &str, mut take: impl FnMut(&[u8])) -> Result<(), ReadError> {
+        let opened = rustix::fs::openat(&process.directory, name, OFlags::RDONLY | OFlags::CLOEXEC | WITHOUT_WAITING, Mode::empty());
+        let read = opened.map_err(io::Error::from).and_then(|file| each_line(File::from(file), &mut self.buffer, &mut take));
+        read.map_err(|source| ReadError { path: process.path.join(name), source })
+    }
+
     fn set_path(&mut self, directory: &Path, name: &str) {
         self.path.clear();
         self.path.push(directory);
@@ -131,6 +142,9 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let process = reader.process(child.id()).unwrap();
         assert!(reader.of_process(&process, "net/dev").unwrap().starts_with(b"Inter-"));
+        let mut lines = Vec::new();
+        reader.lines_of_process(&process, "limits", |line| lines.push(line.to_vec())).unwrap();
+        assert!(lines[0].starts_with(b"Limit"));
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(reader.of_process(&process, "net/dev").unwrap_err().is_absent());

@@ -35,6 +35,6 @@ pub use kept::{Kept, Process};
 pub use mounts::Mount;
 pub use namespaces::Namespace;
 pub use probe::{Probe, probe};
-pub use processes::Task;
+pub use processes::{OpenFiles, Task};
 pub use read::{NetSource, ReadError, Reader};
 pub use root::Root;

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 
-use super::read::fill_once;
+use super::read::{fill, fill_once};
 use super::{ReadError, Reader, parse};
 
 /// A line of `<proc>/<pid>/stat` or of `<proc>/<pid>/task/<tid>/stat`, as far as it is needed. Source: proc_pid_stat(5).
@@ -29,7 +29,71 @@ impl Task {
     }
 }
 
+/// The open files of a process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OpenFiles {
+    /// All of them.
+    pub all: u64,
+    /// Those that are sockets; `None` when the kernel does not say what the files are.
+    pub sockets: Option<u64>,
+}
+
 impl Reader {
+    /// Reads `<proc>/<pid>/name`.
+    ///
+    /// # Errors
+    /// [`ReadError`], [absent](ReadError::is_absent) when the process has ended.
+    pub fn process_file(&mut self, pid: u32, name: &str) -> Result<&[u8], ReadError> {
+        self.set_task(pid, None, name);
+        match fill(&self.path, &mut self.buffer) {
+            Ok(()) => Ok(&self.buffer),
+            Err(source) => Err(ReadError { path: self.path.clone(), source }),
+        }
+    }
+
+    /// Reads `<proc>/<pid>/task/<tid>/schedstat`.
+    ///
+    /// # Errors
+    /// As [`Reader::process_file`], of the thread.
+    pub fn thread_schedstat(&mut self, pid: u32, thread: u32) -> Result<&[u8], ReadError> {
+        self.set_task(pid, Some(thread), "schedstat");
+        match fill_once(&self.path, &mut self.buffer) {
+            Ok(()) => Ok(&self.buffer),
+            Err(source) => Err(ReadError { path: self.path.clone(), source }),
+        }
+    }
+
+    /// Counts `<proc>/<pid>/fd`. Listing it takes the process' user or `CAP_DAC_OVERRIDE`; where that is refused the directory's size tells the number (since Linux
+    /// 6.2), and one more for each `accept(2)` that waits, which holds a number already.
+    /// What a file is takes the rights of `ptrace(2)`, and sockets are counted only where it is told of all.
+    ///
+    /// # Errors
+    /// [`ReadError`], [absent](ReadError::is_absent) when the process has ended.
+    pub fn open_files(&mut self, pid: u32) -> Result<OpenFiles, ReadError> {
+        self.set_task(pid, None, "fd");
+        let count = || -> io::Result<OpenFiles> {
+            let mut found = OpenFiles { all: 0, sockets: Some(0) };
+            for entry in fs::read_dir(&self.path)? {
+                let entry = entry?;
+                found.all += 1;
+                let Some(sockets) = found.sockets else { continue };
+                match fs::read_link(entry.path()) {
+                    Ok(target) => found.sockets = Some(sockets + u64::from(target.as_os_str().as_bytes().starts_with(b"socket:"))),
+                    // Closed since it was listed.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(_) => found.sockets = None,
+                }
+            }
+            Ok(found)
+        };
+        count()
+            .or_else(|refused| match self.path.metadata() {
+                Ok(directory) if directory.len() > 0 => Ok(OpenFiles { all: directory.len(), sockets: None }),
+                _ => Err(refused),
+            })
+            .map_err(|source| ReadError { path: self.path.clone(), source })
+    }
+
     /// The numbers of the processes that `<proc>` shows now.
     ///
     /// # Errors
@@ -116,6 +180,32 @@ mod tests {
         assert!(threads.contains(&own));
         assert!(reader.task(own, Some(own)).unwrap().is_some_and(|task| task.threads >= 1));
         assert!(reader.task(own, None).unwrap().is_some());
+    }
+
+    #[test]
+    fn files_and_sockets_of_this_process() {
+        let mut reader = Reader::new(Arc::new(Root::find(Some("/proc".into()), None, None, None)));
+        let mut child = std::process::Command::new("sleep").arg("1000").stdin(std::process::Stdio::null()).spawn().unwrap();
+        let before = reader.open_files(child.id()).unwrap();
+        assert!(before.all >= 3 && before.sockets.is_some_and(|sockets| sockets <= before.all));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(reader.open_files(child.id()).unwrap_err().is_absent());
+        let _listener = std::os::unix::net::UnixListener::bind_addr(
+            &<std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(format!(
+                "skep-{}",
+                std::process::id()
+            ))
+            .unwrap(),
+        )
+        .unwrap();
+        assert!(reader.open_files(std::process::id()).unwrap().sockets.is_some_and(|sockets| sockets >= 1));
+        let own = std::process::id();
+        assert!(reader.process_file(own, "limits").unwrap().starts_with(b"Limit"));
+        // Not on a kernel without CONFIG_SCHED_INFO.
+        if let Ok(line) = reader.thread_schedstat(own, own) {
+            assert_eq!(parse::fields(line.trim_ascii()).count(), 3);
+        }
     }
 
     #[test]

@@ -371,7 +371,7 @@ impl Read for SocketFile<'_> {
 }
 
 /// Gives every line of `file` to `take`, without its line feed. A line longer than `STEP` is given in pieces: none that a kernel writes is.
-fn each_line(mut file: impl Read, buffer: &mut Vec<u8>, take: &mut impl FnMut(&[u8])) -> io::Result<()> {
+pub(super) fn each_line(mut file: impl Read, buffer: &mut Vec<u8>, take: &mut impl FnMut(&[u8])) -> io::Result<()> {
     buffer.resize(STEP * 2, 0);
     let mut held = 0;
     loop {

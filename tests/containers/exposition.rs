@@ -161,46 +161,6 @@ async fn without_any_container_in_the_tree_the_scrape_fails() {
     assert!(scrape(&mut collector, &mut host).0.contains("\ncontainer_scrape_error 0\n"));
 }
 
-/// Names, types and help texts are those of the contract: a list of cAdvisor's families, with the columns family, type, own labels and help.
-#[test]
-#[ignore = "needs a list of cAdvisor's families at SKEP_CADVISOR_FAMILIES; tests/run conformance has it"]
-fn names_types_and_help_are_cadvisor_s() {
-    // Beside the contract: what cAdvisor never had, and what it shows only where a container has a limit.
-    let own = [
-        "container_state_status",
-        "container_state_health_status",
-        "container_restartcount",
-        "container_last_exit_code",
-        "container_finish_time_seconds",
-        "container_state_oomkilled",
-        "container_spec_cpu_limit_cores",
-        "container_info",
-        "container_network_info",
-        "container_spec_memory_limit_bytes",
-        "container_spec_memory_swap_limit_bytes",
-        "container_spec_memory_reservation_limit_bytes",
-    ];
-    let contract = std::fs::read_to_string(std::env::var("SKEP_CADVISOR_FAMILIES").unwrap()).unwrap();
-    let contract: BTreeSet<String> = contract
-        .lines()
-        .map(|line| {
-            let columns: Vec<&str> = line.split('\t').collect();
-            format!("{} {} {}", columns[0], columns[1], columns[3])
-        })
-        .collect();
-    for golden in ["containers-v1.prom", "containers-v2.prom"] {
-        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(golden)).unwrap();
-        let heads: Vec<&str> = text.lines().filter(|line| line.starts_with('#')).collect();
-        for pair in heads.chunks(2) {
-            let (name, help) = pair[0].trim_start_matches("# HELP ").split_once(' ').unwrap();
-            let kind = pair[1].rsplit(' ').next().unwrap();
-            if !own.contains(&name) {
-                assert!(contract.contains(&format!("{name} {kind} {help}")), "{name} {kind} {help}");
-            }
-        }
-    }
-}
-
 /// Each family stands in one place, and no sample stands twice.
 fn one_block_a_family(text: &str) {
     let (mut families, mut samples) = (BTreeSet::new(), BTreeSet::new());
@@ -216,22 +176,23 @@ fn one_block_a_family(text: &str) {
     }
 }
 
-fn copy(from: &Path) -> tempfile::TempDir {
-    fn copy_into(from: &Path, to: &Path) {
-        std::fs::create_dir_all(to).unwrap();
-        for entry in std::fs::read_dir(from).unwrap() {
-            let entry = entry.unwrap();
-            let target = to.join(entry.file_name());
-            if entry.file_type().unwrap().is_dir() {
-                copy_into(&entry.path(), &target)
-            } else {
-                {
-                    std::fs::copy(entry.path(), target).unwrap();
-                }
-            }
-        }
-    }
+/// A copy that a test may change.
+pub(crate) fn copy(from: &Path) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     copy_into(from, directory.path());
     directory
+}
+
+/// Lays a tree over another.
+pub(crate) fn copy_into(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_into(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use skep::collect::{Collector, Pass};
 use skep::containers::disk::{DiskMode, DiskOptions, DiskTask};
-use skep::containers::{ContainersCollector, ContainersOptions};
+use skep::containers::{ContainersCollector, ContainersOptions, Groups};
 use skep::docker::{InventoryTask, Labelling};
 use skep::exposition::Writer;
 use skep::host::{Reader, Root};
@@ -46,6 +46,74 @@ async fn the_numbers_are_those_of_the_files() {
     println!("{checked} values checked");
     shutdown.cancel();
     running.await.unwrap();
+}
+
+/// What the groups tell that are off by default lies between what procfs said before and after the scrape.
+#[tokio::test]
+#[ignore = "needs an engine at DOCKER_HOST, its cgroup tree, and root in the host's pid namespace"]
+async fn the_groups_tell_what_procfs_does() {
+    let host = std::env::var("DOCKER_HOST").unwrap();
+    let (task, mut inventory) = InventoryTask::new(host, Labelling::default(), &Parts::default(), Metrics::new().unwrap());
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(task.run(shutdown.clone()));
+    let snapshot = inventory.wait_for(|inventory| inventory.synced_at.is_some()).await.unwrap().clone();
+    let mut reader = Reader::new(Arc::new(Root::find(None, None, None, None)));
+    let mut collector = crate::recording::collector_of(inventory.clone(), Groups::all());
+    let mut checked = 0;
+    for _ in 0..2 {
+        let before = processes(&snapshot);
+        let (text, odd, example) = crate::recording::scrape(&mut collector, &mut reader);
+        assert_eq!((odd, &*example), (0, ""));
+        for ((name, low), (_, high)) in before.iter().zip(&processes(&snapshot)) {
+            let threads: f64 = ["sleeping", "running", "stopped", "uninterruptible"]
+                .iter()
+                .filter_map(|state| value(&text, "container_tasks_state", &[&format!("name=\"{name}\""), &format!("state=\"{state}\"")]))
+                .sum();
+            let of = |family: &str| value(&text, family, &[&format!("name=\"{name}\"")]).unwrap();
+            let found = [
+                of("container_file_descriptors"),
+                of("container_sockets"),
+                threads,
+                of("container_cpu_schedstat_run_seconds_total"),
+                of("container_cpu_schedstat_run_periods_total"),
+            ];
+            for (number, (found, (low, high))) in found.into_iter().zip(low.iter().zip(high)).enumerate() {
+                assert!(low.min(*high) <= found && found <= low.max(*high), "{name}, number {number}: {low} <= {found} <= {high}");
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 0, "no running container");
+    println!("{checked} values checked");
+    shutdown.cancel();
+    running.await.unwrap();
+}
+
+/// Of each running container: open files, sockets, threads, seconds on a CPU, turns on one.
+fn processes(inventory: &skep::docker::Inventory) -> Vec<(String, [f64; 5])> {
+    let text = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+    let list = |path: std::path::PathBuf| -> Vec<std::path::PathBuf> {
+        std::fs::read_dir(path).map(|entries| entries.filter_map(|entry| Some(entry.ok()?.path())).collect()).unwrap_or_default()
+    };
+    let all = list("/proc".into());
+    let running = inventory.containers.values().filter(|container| container.is_running() && !container.is_excluded());
+    let of = |id: &str| {
+        let mut sum = [0.0; 5];
+        for process in all.iter().filter(|process| text(&process.join("cgroup")).contains(id)) {
+            for file in list(process.join("fd")) {
+                sum[0] += 1.0;
+                sum[1] += f64::from(u8::from(std::fs::read_link(file).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))));
+            }
+            for thread in list(process.join("task")) {
+                let numbers: Vec<f64> = text(&thread.join("schedstat")).split_whitespace().map(|number| number.parse().unwrap()).collect();
+                sum[2] += 1.0;
+                sum[3] += numbers[0] / 1e9;
+                sum[4] += numbers[2];
+            }
+        }
+        sum
+    };
+    running.map(|container| (container.name.clone(), of(container.id.as_str()))).collect()
 }
 
 /// The files of a cgroup that is gone answer ENODEV where they were kept open, and its process is no more: the others are read all the same, and a container of
@@ -170,7 +238,7 @@ async fn the_cost_of_a_scrape() {
     let count = inventory.wait_for(|inventory| inventory.synced_at.is_some()).await.unwrap().containers.len();
     let mut reader = Reader::new(Arc::new(Root::find(None, None, None, None)));
     for kept_files in [0, 100_000] {
-        let mut collector = ContainersCollector::new(inventory.clone(), ContainersOptions { kept_files });
+        let mut collector = ContainersCollector::new(inventory.clone(), ContainersOptions { kept_files, ..ContainersOptions::default() });
         let mut out = Writer::new(Arc::new(LabelSet::of([("host", "node-1")])));
         let mut times = Vec::new();
         for _ in 0..50 {

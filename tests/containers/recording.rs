@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use skep::collect::{Collector, Pass, Presence};
-use skep::containers::{ContainersCollector, ContainersOptions};
+use skep::containers::{ContainersCollector, ContainersOptions, Groups};
 use skep::docker::{Inventory, InventoryTask, Labelling};
 use skep::exposition::Writer;
 use skep::host::{Reader, Root};
@@ -85,6 +85,11 @@ pub(crate) fn scrape(collector: &mut ContainersCollector, host: &mut Reader) -> 
         }
     }
     (text, odd, example)
+}
+
+/// A collector with groups that are off by default.
+pub(crate) fn collector_of(inventory: watch::Receiver<Arc<Inventory>>, groups: Groups) -> ContainersCollector {
+    ContainersCollector::new(inventory, ContainersOptions { groups, ..ContainersOptions::default() })
 }
 
 pub(crate) fn collector(inventory: watch::Receiver<Arc<Inventory>>) -> ContainersCollector {
