@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::collect;
 use crate::config::{Config, Fault, flags, layers};
 use crate::containers::disk::{DiskMode, DiskTask};
+use crate::containers::ledger::{Endings, Ledger};
 use crate::containers::{ContainersCollector, ContainersOptions};
 use crate::docker::container::Labelling;
 use crate::docker::inventory::InventoryTask;
@@ -131,13 +132,19 @@ pub async fn run(config: Config, inherited: Vec<OwnedFd>, reread: &(dyn Fn() -> 
     let stop = CancellationToken::new();
     let labelling = Labelling::new(config.settings.one("containers.label")).map_err(|error| Fault(format!("containers.label: {error}")))?;
     let (inventory_task, inventory) = InventoryTask::new(config.docker.host.clone(), labelling, &parts, metrics.clone());
-    let inventory_task = inventory_task.expecting_node(node.id.clone());
+    let mut inventory_task = inventory_task.expecting_node(node.id.clone());
     let root = Arc::new(config.root.clone());
     let mut all = collectors(&config, &node)?;
     let containers = config.settings.is_on("collector.containers");
+    let mut endings = None;
     if containers {
+        let boot = boot_id(&root);
+        let ledger = Ledger::open(&config.logs.state_dir, &boot, parts.part("containers.ledger"), metrics.clone());
+        inventory_task = inventory_task.with_witness(Arc::new(ledger.clone()));
+        let part = parts.part("containers.endings");
+        endings = Some(Endings::start(Arc::clone(&root), inventory.clone(), ledger.clone(), part).map_err(system)?);
         let options = ContainersOptions { groups: config.docker.groups, ..ContainersOptions::default() };
-        let mut collector = ContainersCollector::new(inventory.clone(), options);
+        let mut collector = ContainersCollector::new(inventory.clone(), options).with_ledger(ledger);
         let docker = &config.docker;
         if docker.disk.mode != DiskMode::Off {
             let (told, root) = (docker.containers_dir.clone(), Arc::clone(&root));
@@ -239,8 +246,16 @@ pub async fn run(config: Config, inherited: Vec<OwnedFd>, reread: &(dyn Fn() -> 
     if ended.await.is_err() {
         tracing::debug!("connections were cut at the end");
     }
+    // Behind the last event.
+    drop(endings);
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The kernel's id of this boot; empty where it cannot be read.
+fn boot_id(root: &Arc<Root>) -> String {
+    let mut reader = Reader::new(Arc::clone(root));
+    reader.proc("sys/kernel/random/boot_id").map(|id| String::from_utf8_lossy(id.trim_ascii()).into_owned()).unwrap_or_default()
 }
 
 /// Tells how the host's trees are, now and again: a mount may come later, and go.

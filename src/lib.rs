@@ -40,6 +40,7 @@ pub mod config;
 
 pub mod app;
 pub mod check;
+pub mod state;
 pub mod watchdog;
 
 pub mod host;

@@ -29,5 +29,9 @@ mod identity;
 mod live;
 #[path = "containers/networks.rs"]
 mod networks;
+#[path = "containers/ledger.rs"]
+mod ledger;
+#[path = "containers/live_endings.rs"]
+mod live_endings;
 #[path = "containers/recording.rs"]
 mod recording;

@@ -7,6 +7,7 @@ pub mod detect;
 pub mod extras;
 mod fields;
 pub mod path;
+mod totals;
 pub mod usage;
 mod v1;
 mod v2;
@@ -18,6 +19,7 @@ use crate::host::{Kept, Reader};
 pub use detect::Layout;
 pub use extras::{Extras, Wanted};
 pub use path::Finder;
+pub use totals::{Totals, is_populated};
 pub use usage::{DeviceIo, Limits, Pressure, Schedulers, Usage};
 
 /// The trees that files are in. Under v2 there is one, [`Tree::Unified`]; under v1 one for each controller, and on a hybrid host the unified one besides.
@@ -106,6 +108,26 @@ impl Group {
             is_root,
             schedulers: Schedulers { bfq: true, bfq_times: true, cfq: true },
         }
+    }
+
+    /// What of the usage that was read last outlives the cgroup; `None` when the cgroup cannot be told from another of its name.
+    #[must_use]
+    pub fn totals(&self, host: &Reader, usage: &Usage) -> Option<Totals> {
+        let index =
+            self.files.iter().position(|file| matches!(file.name, "cpuacct.usage" | "cpu.stat") && Some(file.tree) == self.cpu_tree())?;
+        let kept = self.slots.get(index).and_then(Kept::inode);
+        let file = self.files.get(index)?;
+        let cgroup = match kept {
+            Some(cgroup) => cgroup,
+            None => host.inode(&self.directories.get(file.tree as usize)?.as_ref()?.join(file.name))?,
+        };
+        Some(Totals { cgroup, cpu: usage.cpu_total, oom_kills: usage.oom_kills })
+    }
+
+    /// The tree that tells CPU time.
+    fn cpu_tree(&self) -> Option<Tree> {
+        let has = |tree: Tree| self.directories.get(tree as usize).is_some_and(Option::is_some).then_some(tree);
+        has(Tree::Cpuacct).or_else(|| has(Tree::Unified))
     }
 
     /// Which schedulers' files are worth reading: those in which the root, which lists all devices, had one ([`Usage::schedulers`]). The files are there on any

@@ -98,7 +98,6 @@ const MEMORY: &[One] = families![
         |row| number(row.usage.refaults_file);
     Counter "container_memory_workingset_refault_anon_total" "Cumulative number of refaults of previously evicted anonymous pages."
         |row| number(row.usage.refaults_anon);
-    Counter "container_oom_events_total" "Count of out of memory events observed for the container" |row| number(row.usage.oom_kills);
 ];
 
 const REST: &[One] = families![

@@ -9,6 +9,7 @@ mod disks;
 mod extra;
 mod families;
 mod groups;
+pub mod ledger;
 mod machine;
 mod network;
 mod network_names;
@@ -27,6 +28,7 @@ use self::disk::DiskTable;
 use self::extra::Extra;
 use self::families::Row;
 pub use self::groups::Groups;
+use self::ledger::Ledger;
 use self::machine::Machine;
 use self::network::Interface;
 use self::network_names::{NetworkNames, Subnet};
@@ -84,6 +86,7 @@ pub struct ContainersCollector {
     devices: HashMap<(u32, u32), String>,
     scrapes: u32,
     disk: DiskTable,
+    ledger: Ledger,
 }
 
 /// A running container between two scrapes.
@@ -138,6 +141,7 @@ impl ContainersCollector {
             devices: HashMap::new(),
             scrapes: 0,
             disk: DiskTable::default(),
+            ledger: Ledger::default(),
         }
     }
 
@@ -145,6 +149,13 @@ impl ContainersCollector {
     #[must_use]
     pub fn with_disk(mut self, disk: DiskTable) -> Self {
         self.disk = disk;
+        self
+    }
+
+    /// The same collector, which writes and feeds `ledger` and not one of its own.
+    #[must_use]
+    pub fn with_ledger(mut self, ledger: Ledger) -> Self {
+        self.ledger = ledger;
         self
     }
 
@@ -250,6 +261,7 @@ impl Collector for ContainersCollector {
             self.layout = Layout::detect(pass.host);
         }
         self.follow(&inventory);
+        let began = SystemTime::now();
         self.machine.read(self.groups.cpu_topology, pass);
         self.read(inventory.gateway_bridge, pass);
         if self.groups.reads_all_processes() {
@@ -285,6 +297,11 @@ impl Collector for ContainersCollector {
         let device =
             |io: &DeviceIo| self.devices.get(&(io.major, io.minor)).cloned().unwrap_or_else(|| format!("{}:{}", io.major, io.minor));
         families::write(&rows, &device, pass);
+        drop(rows);
+        let host = &*pass.host;
+        let living = self.tracked.iter().filter(|(_, tracked)| tracked.there);
+        let totals: Vec<_> = living.filter_map(|(id, tracked)| Some((id, tracked.group.as_ref()?.totals(host, &tracked.usage)?))).collect();
+        self.ledger.scrape(&inventory, totals.into_iter(), began, pass);
         let told = inventory.containers.values().map(|container| &**container).filter(|container| !container.is_excluded());
         disk::write(told.clone(), &self.disk, pass);
         states::write(told, pass);

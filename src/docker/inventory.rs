@@ -85,6 +85,16 @@ impl Default for Timing {
     }
 }
 
+/// Who is told every event, beside the inventory. It must not wait.
+pub trait Witness: std::fmt::Debug + Send + Sync {
+    /// A session begins: from which time on events are wanted, nanoseconds since the epoch by the engine's clock, which says `now`. Those from before the last
+    /// one that was told come again.
+    fn since(&self, now: i64) -> i64;
+
+    /// An event, which may have been told before. `labelling` makes the labels of a container that the event tells of.
+    fn event(&self, event: &ContainerEvent, labelling: &Labelling);
+}
+
 /// Keeps the inventory. One for each agent.
 #[derive(Debug)]
 pub struct InventoryTask {
@@ -108,6 +118,7 @@ pub struct InventoryTask {
     published_at: Option<Instant>,
     /// The node that every label names; an engine of another is not this node's.
     node: Option<String>,
+    witness: Option<Arc<dyn Witness>>,
 }
 
 /// A container, and what inspect answered.
@@ -135,6 +146,7 @@ impl InventoryTask {
             dirty: false,
             published_at: None,
             node: None,
+            witness: None,
         };
         (task, inventory)
     }
@@ -144,6 +156,13 @@ impl InventoryTask {
     #[must_use]
     pub fn expecting_node(mut self, node: Option<String>) -> Self {
         self.node = node;
+        self
+    }
+
+    /// The same task, which tells `witness` every event.
+    #[must_use]
+    pub fn with_witness(mut self, witness: Arc<dyn Witness>) -> Self {
+        self.witness = Some(witness);
         self
     }
 
@@ -193,7 +212,8 @@ impl InventoryTask {
         let engine = Engine::connect_within(&self.host, self.timing.call).await?;
         self.tell_engine(engine.info().await?);
         // What happens while the list is being taken is told once more by the events: they begin before it, by the engine's own clock.
-        let since = self.clock.map(|(now, _)| now - 1_000_000_000);
+        let before = |now: i64| self.witness.as_ref().map_or(now, |witness| witness.since(now).min(now)).saturating_sub(1_000_000_000);
+        let since = self.clock.map(|(now, _)| before(now));
         self.resync(&engine).await?;
         self.tell_part();
         let mut events = engine.events(since);
@@ -248,6 +268,9 @@ impl InventoryTask {
             match event {
                 Some(Ok(event)) => {
                     self.metrics.docker_events.inc();
+                    if let Some(witness) = &self.witness {
+                        witness.event(&event, &self.labelling);
+                    }
                     match ContainerId::new(&event.id) {
                         Some(id) => self.happened(&id, &event),
                         None => odd = true,

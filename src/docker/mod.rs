@@ -20,4 +20,4 @@ pub use container::{Container, Labelling};
 pub use error::EngineError;
 pub use events::{ContainerEvent, Events};
 pub use inspected::{Allowed, Attachment, Inspected};
-pub use inventory::{Inventory, InventoryTask, Timing};
+pub use inventory::{Inventory, InventoryTask, Timing, Witness};

@@ -26,7 +26,37 @@ pub struct Process {
     path: PathBuf,
 }
 
+impl Kept {
+    /// The inode number of the file that is open.
+    #[must_use]
+    pub fn inode(&self) -> Option<u64> {
+        self.file.as_ref().and_then(|file| rustix::fs::fstat(file).ok()).map(|about| about.st_ino)
+    }
+}
+
 impl Reader {
+    /// The inode number of a file below one of the trees.
+    #[must_use]
+    pub fn inode(&self, path: &Path) -> Option<u64> {
+        rustix::fs::stat(path).ok().map(|about| about.st_ino)
+    }
+
+    /// Reads `directory/name`, whose path must be below one of the trees, and gives the inode number of the very file that was read.
+    ///
+    /// # Errors
+    /// As [`Reader::kept`].
+    pub fn with_inode(&mut self, directory: &Path, name: &str) -> Result<(u64, &[u8]), ReadError> {
+        self.set_path(directory, name);
+        let read = open(&self.path).and_then(|file| {
+            read_at_start(&file, &mut self.buffer)?;
+            Ok(rustix::fs::fstat(&file)?.st_ino)
+        });
+        match read {
+            Ok(inode) => Ok((inode, &self.buffer)),
+            Err(source) => Err(self.error(source)),
+        }
+    }
+
     /// Reads `directory/name`, whose path must be below one of the trees, and leaves it open in `slot` for the next time. A file whose cgroup was
     /// removed since is opened anew, for a cgroup of the same name may have taken its place.
     ///

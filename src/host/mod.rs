@@ -8,6 +8,7 @@
 //! - Kept open between scrapes: files of cgroups and of processes in `kept`, directories of sysfs with their attributes in `directory`.
 //! - More than a file: `mounts` (mountinfo), `processes`, `btrfs`, [`user_files`], [`usage`] (what a directory takes of the disk).
 //! - What is asked for and not read: [`netlink`] and on it [`rtnetlink`], [`dbus`], both of which wait as `wait` says, and the system calls of [`sys`].
+//! - What tells by itself that it changed: [`Watches`].
 //! - Fields of what was read: [`parse`].
 
 mod btrfs;
@@ -28,6 +29,7 @@ pub mod sys;
 pub mod usage;
 pub mod user_files;
 mod wait;
+mod watches;
 
 pub use btrfs::BtrfsId;
 pub use directory::{Directory, Slot, files_to_keep};
@@ -38,3 +40,4 @@ pub use probe::{Probe, probe};
 pub use processes::{OpenFiles, Task};
 pub use read::{NetSource, ReadError, Reader};
 pub use root::Root;
+pub use watches::{Watched, Watches};

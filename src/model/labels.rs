@@ -71,6 +71,35 @@ impl LabelSet {
         self.names.iter().map(|name| &**name)
     }
 
+    /// The labels as they were added, each with its value, taken out of the rendered text.
+    #[must_use]
+    pub fn pairs(&self) -> Vec<(String, String)> {
+        let mut rest = &*self.rendered;
+        let mut pairs = Vec::with_capacity(self.names.len());
+        for name in &self.names {
+            let Some(text) = rest.trim_start_matches(',').strip_prefix(&**name).and_then(|text| text.strip_prefix("=\"")) else { break };
+            let mut value = String::new();
+            let mut characters = text.char_indices();
+            rest = "";
+            while let Some((at, character)) = characters.next() {
+                match character {
+                    '"' => {
+                        rest = text.get(at + 1..).unwrap_or_default();
+                        break;
+                    }
+                    '\\' => match characters.next() {
+                        Some((_, 'n')) => value.push('\n'),
+                        Some((_, other)) => value.push(other),
+                        None => {}
+                    },
+                    other => value.push(other),
+                }
+            }
+            pairs.push((name.to_string(), value));
+        }
+        pairs
+    }
+
     /// The rendered labels, without braces.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -121,5 +150,14 @@ mod tests {
     fn a_name_stands_once() {
         let set = LabelSet::of([("a", "1"), ("a", "2")]);
         assert_eq!(set.as_str(), r#"a="1""#);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn pairs_are_read_back(values in proptest::collection::vec(".*", 0..4), odd in "[\"\\\\\n,=]*") {
+            let all: Vec<(String, String)> = values.into_iter().chain([odd]).enumerate().map(|(at, value)| (format!("l{at}"), value)).collect();
+            let set = LabelSet::of(all.iter().map(|(name, value)| (&**name, &**value)));
+            proptest::prop_assert_eq!(set.pairs(), all);
+        }
     }
 }

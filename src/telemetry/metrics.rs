@@ -21,6 +21,7 @@ pub struct Metrics {
     /// Scrapes that took the result of one under way.
     pub scrapes_shared: IntCounter,
     http_refused: IntCounterVec,
+    ledger_losses: IntCounterVec,
     /// Docker API requests that failed. Label `call`.
     pub docker_errors: IntCounterVec,
     /// Docker events taken.
@@ -122,6 +123,8 @@ const FILE_ERRORS: [&str; 5] = ["open", "read", "spool", "watch", "compressed"];
 const SPOOL_GIVEN_UP: [&str; 2] = ["bytes", "lines"];
 
 const DISK_WALKS: [&str; 5] = ["done", "refused", "gone", "too_large", "failed"];
+const LEDGER_LOSSES: [&str; 9] =
+    ["event_gap", "no_last_reading", "queue_overflow", "no_watch", "unknown_container", "gone_containers", "sums", "odd_file", "save"];
 
 const HTTP_REFUSED: [&str; 8] = ["unauthorized", "busy", "rate_limit", "max_requests", "tls", "plain_http", "slow", "evicted"];
 
@@ -319,8 +322,17 @@ impl Metrics {
         for reason in HTTP_REFUSED {
             http_refused.with_label_values(&[reason]).inc_by(0);
         }
+        let ledger_losses = counter(
+            "skep_ledger_losses_total",
+            "What containers left behind and was not, or may not have been, taken as it should, by reason.",
+            &["reason"],
+        )?;
+        for reason in LEDGER_LOSSES {
+            ledger_losses.with_label_values(&[reason]).inc_by(0);
+        }
         Ok(Self {
             http_refused,
+            ledger_losses,
             part_up: gauge(
                 "skep_part_up",
                 "Whether a part of the agent works, or is not asked for; /readyz says why it does not.",
@@ -359,6 +371,14 @@ impl Metrics {
     /// (a handshake that failed), `plain_http` (where TLS is), `slow`, `evicted` (it asked nothing, and another needed its place).
     pub fn http_refused(&self, reason: &'static str) {
         self.http_refused.with_label_values(&[reason]).inc();
+    }
+
+    /// Something that a container left behind and that was lost, or may have been: `event_gap` (the engine has the last event no more that was handled),
+    /// `no_last_reading` (a cgroup was removed before its last numbers were read), `queue_overflow` (of inotify), `no_watch` (inotify takes no more),
+    /// `unknown_container` (numbers of a cgroup that no engine told the name of), `gone_containers` (forgotten before their hour, for there are too many), `sums`
+    /// (summed with others, for there are too many services and images), `odd_file` (the ledger's file could not be understood), `save` (or not be written).
+    pub fn ledger_lost(&self, reason: &'static str, count: u64) {
+        self.ledger_losses.with_label_values(&[reason]).inc_by(count);
     }
 
     /// The numbers of the route `name`. Asking twice gives the same counters.

@@ -34,7 +34,7 @@ const NOT_WRITTEN: [(&str, &str); 17] = [
 ];
 
 /// Families in cAdvisor's name space that are skep's own, or that cAdvisor's list lacks.
-const BEYOND: [(&str, &str); 16] = [
+const BEYOND: [(&str, &str); 20] = [
     ("container_state_status", "from the engine"),
     ("container_state_health_status", "from the engine"),
     ("container_restartcount", "from the engine"),
@@ -43,6 +43,10 @@ const BEYOND: [(&str, &str); 16] = [
     ("container_state_oomkilled", "from the engine"),
     ("container_spec_cpu_limit_cores", "from the engine"),
     ("container_info", "from the engine"),
+    ("container_exits_total", "how its runs ended"),
+    ("container_exited_cpu_seconds_total", "of containers that ended"),
+    ("container_exited_oom_kills_total", "of containers that ended"),
+    ("container_exited_total", "of containers that ended"),
     ("container_network_info", "the network of an interface"),
     ("container_spec_memory_limit_bytes", "cAdvisor's, where a container has a limit"),
     ("container_spec_memory_swap_limit_bytes", "cAdvisor's, where a container has a limit"),

@@ -32,7 +32,7 @@ def main():
         node.docker("run", "-d", "--name", "burns", "--memory", "64m", "--cpus", "0.3", "bb:1", "sh", "-c", "while :; do :; done")
         node.docker("run", "-d", "--name", "sleeps", "bb:1", "sleep", "100000")
         engine = {"DOCKER_HOST": f"unix://{node.socket}", "SKEP_TEST_CGROUP_PARENT": f"skep-lab-{node.number}"}
-        tests(report, "containers", [options.containers], engine, ["live::"])
+        tests(report, "containers", [options.containers], engine, ["live::", "live_endings::"])
         server = elastic.Elasticsearch(swarm.home / "elasticsearch", swarm.wire)
         inside = ["nsenter", f"--net={swarm.wire}", options.library]
         tests(report, "Elasticsearch", inside, {"SKEP_TEST_ELASTICSEARCH": f"127.0.0.1:{server.port}"}, ["a_real_server"])

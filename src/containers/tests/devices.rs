@@ -28,7 +28,7 @@ fn devices_of_every_kind_have_their_names() {
         fs::write(device.join("uevent"), uevent).unwrap();
     }
     let told = Inspected { id: "a".repeat(64), ..Inspected::default() };
-    let mut tracked = Tracked::new(&Arc::new(Labelling::default().container(told).unwrap()));
+    let mut tracked = Tracked::new(&Arc::new(Labelling::default().container(told).unwrap()), Groups::default());
     let numbers = known.iter().map(|(number, ..)| *number).chain([(7, 7)]);
     tracked.usage.io = numbers.map(|(major, minor)| DeviceIo { major, minor, ..DeviceIo::default() }).collect();
     let inventory = watch::channel(Arc::new(Inventory::default())).1;
