@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""run live: cargo's tests that need more than cargo has: root for a mount that never answers, an engine, and Elasticsearch.
+"""run live: cargo's tests that need more than cargo has (root for a mount that never answers, an engine, and Elasticsearch), and the proof of container
+metrics on this machine's cgroups.
 
-They are marked `#[ignore = "..."]` in the source, because cargo alone cannot start what they need; here each of them runs, and counts.
+Cargo's are marked `#[ignore = "..."]` in the source, because cargo alone cannot start what they need; here each of them runs, and counts.
 """
 import argparse
 import os
@@ -11,15 +12,18 @@ import sys
 
 import elastic
 import images
+import live_proof
 import swarm_lab
 from common import LabError, Report, need_root, say
 
 
 def main():
-    cli = argparse.ArgumentParser(prog="run live", description=__doc__.splitlines()[0])
+    cli = argparse.ArgumentParser(prog="run live", description=__doc__)
     cli.add_argument("--library", required=True, help="the library's unit tests, as cargo test --no-run makes them")
     cli.add_argument("--collect", required=True, help="the test binary of tests/collect")
     cli.add_argument("--containers", required=True, help="the test binary of tests/containers.rs")
+    cli.add_argument("--agent", required=True, help="the agent itself, however it is built")
+    cli.add_argument("--without-ledger", action="store_true", help="leave out what only a ledger of exits can tell")
     options = cli.parse_args()
     need_root()
     report = Report()
@@ -43,6 +47,7 @@ def main():
             server.stop()
         if mine:
             swarm_lab.down()
+    live_proof.prove(report, options.agent, not options.without_ledger)
     return report.close()
 
 

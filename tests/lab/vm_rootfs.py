@@ -6,22 +6,29 @@ that the guest mounts at /lab, and the unit below starts /lab/start from there."
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 from common import LabError, cache_dir, digest_of, run, say
 
-SUITE = "bookworm"
 PACKAGES = ["systemd-sysv", "udev", "dbus", "iproute2", "iptables", "docker.io", "linux-image-cloud-amd64",
-            "initramfs-tools", "busybox-static", "ca-certificates", "curl", "netbase", "python3",
-            "prometheus-node-exporter", "ethtool",  # what skep's host metrics are compared with
-            "apparmor"]  # as on a real Debian: containers run under the profile docker-default
+            "initramfs-tools", "busybox-static", "ca-certificates", "curl", "netbase", "python3"]
+SUITES = {
+    # kernel 6.1, engine 20.10
+    "bookworm": [*PACKAGES, "prometheus-node-exporter", "ethtool",  # what skep's host metrics are compared with
+                 "apparmor"],  # as on a real Debian: containers run under the profile docker-default
+    # kernel 6.12, engine 26.1; there the engine's package has no command line
+    "trixie": [*PACKAGES, "docker-cli"],
+}
 IMAGE_SIZE = "3G"
 
 FILES = {
     "etc/hostname": "guest\n",
     "etc/hosts": "127.0.0.1 localhost\n127.0.1.1 guest\n",
     "etc/resolv.conf": "nameserver 127.0.0.1\n",  # refuses at once: the guest has no network
-    "etc/fstab": "/dev/vda / ext4 defaults 0 1\n/dev/vdb /lab ext4 defaults 0 2\n",
+    # Emulated on a busy machine, a disk may take minutes to turn up.
+    "etc/fstab": "/dev/vda / ext4 defaults,x-systemd.device-timeout=900 0 1\n/dev/vdb /lab ext4 defaults,x-systemd.device-timeout=900 0 0\n",
+    "etc/systemd/system.conf": "[Manager]\nDefaultTimeoutStartSec=900\nDefaultDeviceTimeoutSec=900\n",
     "etc/docker/daemon.json": '{"exec-opts": ["native.cgroupdriver=systemd"], "log-driver": "json-file"}\n',
     "etc/systemd/system/lab.service": """[Unit]
 Description=The test that this machine was started for
@@ -60,20 +67,21 @@ def mirror():
     return "http://deb.debian.org/debian"
 
 
-def build():
-    """Gives the cached (kernel, initrd, disk image); makes them first if they are not there (2 to 4 minutes)."""
-    key = digest_of(SUITE, IMAGE_SIZE, *PACKAGES, *(f"{k}={v}" for k, v in sorted(FILES.items())))
-    home = cache_dir() / f"guest-{SUITE}-{key}"
+def build(suite):
+    """Gives the cached (kernel, initrd, disk image) of a suite of Debian; makes them first if they are not there (2 to 4 minutes)."""
+    packages = SUITES[suite]
+    key = digest_of(suite, IMAGE_SIZE, *packages, *(f"{k}={v}" for k, v in sorted(FILES.items())))
+    home = cache_dir() / f"guest-{suite}-{key}"
     kernel, initrd, disk = home / "vmlinuz", home / "initrd", home / "disk.img"
     if disk.exists():
         return kernel, initrd, disk
     # The bootstrapped tree is kept under its own key: a change of FILES does not download everything again.
-    tree = cache_dir() / f"debootstrap-{SUITE}-{digest_of(SUITE, *PACKAGES)}"
+    tree = cache_dir() / f"debootstrap-{suite}-{digest_of(suite, *packages)}"
     if not tree.exists():
         fresh = Path(f"{tree}.new-{os.getpid()}")
-        say(f"debootstrap {SUITE} from {mirror()}: some minutes, once")
+        say(f"debootstrap {suite} from {mirror()}: some minutes, once")
         try:
-            run("debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, fresh, mirror(), timeout=1500)
+            run("debootstrap", "--variant=minbase", f"--include={','.join(packages)}", suite, fresh, mirror(), timeout=1500)
             shutil.rmtree(fresh / "var/cache/apt/archives", ignore_errors=True)
             fresh.rename(tree)
         finally:
@@ -113,4 +121,4 @@ def build():
 
 
 if __name__ == "__main__":
-    print(*build())
+    print(*build(sys.argv[1]))
