@@ -71,8 +71,8 @@ fn only_host_opens_host_files() {
 fn host_paths_are_below_a_root() {
     let absolute =
         ["new(\"/", "join(\"/", "from(\"/", "open(\"/", "read(\"/", "read_to_string(\"/", "read_link(\"/", "read_dir(\"/", "proc(\"/"];
-    // host/namespaces.rs asks for this process' own namespace, which is no host file.
-    let exempt = ["host/root.rs", "host/namespaces.rs"];
+    // host/namespaces.rs asks for this process' own namespace, and host/sys.rs for its own code: no host files.
+    let exempt = ["host/root.rs", "host/namespaces.rs", "host/sys.rs"];
     assert_eq!(offenders(&["collect/", "cgroup/", "containers/", "host/"], &absolute, &exempt), Vec::<String>::new());
 }
 

@@ -179,7 +179,8 @@ mod tests {
         assert_eq!(plain, body);
         // The compressor that was kept, with what does not become smaller, here and on another thread.
         for size in [0, 1, 100_000, SMALL + 1] {
-            let noise: Vec<u8> = (0..size as u64).map(|index| xxhash_rust::xxh3::xxh3_64(&index.to_le_bytes()) as u8).collect();
+            let noise: Vec<u8> =
+                (0..size as u64).flat_map(|index| xxhash_rust::xxh3::xxh3_64(&index.to_le_bytes()).to_le_bytes()).take(size).collect();
             let gzipped = Coding::Gzip.coded(Format::Text, noise.clone().into()).await.unwrap();
             let mut plain = Vec::new();
             std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&*gzipped), &mut plain).unwrap();
