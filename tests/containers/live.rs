@@ -150,7 +150,9 @@ async fn a_container_that_ends_before_the_engine_tells() {
     let (memory, network, _) = scrape();
     assert!(memory.is_some() && network.is_none());
     let is_back = |inventory: &Arc<skep::docker::Inventory>| {
-        inventory.containers.values().any(|container| container.name == "skep-live" && container.started != started(&let_through.borrow()))
+        inventory.containers.values().any(|container| {
+            container.name == "skep-live" && container.pid.is_some() && container.started != started(&let_through.borrow())
+        })
     };
     let_through.send_replace(inventory.wait_for(is_back).await.unwrap().clone());
     let (memory, network, odd) = scrape();
