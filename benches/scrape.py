@@ -28,7 +28,6 @@ import time
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 PORT = 17560
-TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
 # What node_exporter's flags leave out of a machine with containers, so that both show the same interfaces.
 WITHOUT_VETH = ["--collector.netclass.ignored-devices=^veth", "--collector.netdev.device-exclude=^veth"]
 WITH_VETH = ["--collector.as-node-exporter"]
@@ -37,12 +36,12 @@ WITH_VETH = ["--collector.as-node-exporter"]
 class Agent:
     """A running exporter that is asked over one connection."""
 
-    def __init__(self, name, command, path):
+    def __init__(self, name, command, path, port=PORT):
         self.name, self.path = name, path
         # A file, for node_exporter writes its errors anew at every scrape, and nobody reads a pipe here.
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self.log)
-        self.connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=30)
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         for _ in range(100):
             try:
                 self.scrape()
@@ -64,8 +63,8 @@ class Agent:
         return gzip.decompress(self.scrape()).decode()
 
     def cpu_ms(self):
-        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) * TICK_MS
+        """Of all threads, those that ended too: the process' own clock (clock_getcpuclockid(3)), which is finer than the ticks in procfs."""
+        return time.clock_gettime(~self.process.pid << 3 | 2) * 1000
 
     def resident(self):
         """MiB: all, and the part that is its own and no file's."""
@@ -160,6 +159,13 @@ def veth_pairs(count):
     return holder
 
 
+def built():
+    """The release build that is there."""
+    target = PROJECT / "target"
+    builds = [*target.glob("*/dist/skep"), *target.glob("*/release/skep"), target / "release/skep"]
+    return next((str(path) for path in builds if path.is_file()), None) or sys.exit("no release build: cargo build --release, or name a binary")
+
+
 def version(peer):
     told = subprocess.run([peer, "--version"], capture_output=True, text=True)
     found = re.search(r"version (\d[\w.]*)", told.stdout + told.stderr)
@@ -180,11 +186,7 @@ def main():
     cli.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = cli.parse_args()
     options.state = ["--state-dir=/tmp/skep-bench-state", "--docker.host=unix:///nothing"]
-    target = PROJECT / "target"
-    binary = options.binary or next(
-        (str(path) for path in [*target.glob("*/dist/skep"), *target.glob("*/release/skep"), target / "release/skep"] if path.is_file()), None)
-    if not binary:
-        sys.exit("no release build: cargo build --release, or name a binary")
+    binary = options.binary or built()
     peers = [peer for peer in [shutil.which("prometheus-node-exporter"), *options.peer] if peer]
     if options.inside:
         holder = veth_pairs(options.pairs)

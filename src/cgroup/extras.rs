@@ -114,18 +114,19 @@ impl Group {
     }
 
     fn extra<T>(&self, host: &mut Reader, tree: Tree, name: &str, extras: &mut Extras, parse: fn(&[u8]) -> Option<T>) -> Option<T> {
-        let directory = self.directories.get(tree as usize)?.as_deref()?;
+        let trees = self.layout.trees();
+        let tree = trees.get(tree as usize).copied().flatten()?;
         let mut odd = |what: &dyn std::fmt::Display| {
             extras.oddities += 1;
             if extras.oddities == 1 {
                 extras.example = what.to_string();
             }
         };
-        match host.within(directory, name) {
+        match host.within(tree, &self.relative, name) {
             Ok(bytes) => {
                 let found = parse(bytes);
                 if found.is_none() {
-                    odd(&format_args!("{}: nothing in it can be understood", directory.join(name).display()));
+                    odd(&format_args!("{}: nothing in it can be understood", tree.join(&self.relative).join(name).display()));
                 }
                 found
             }

@@ -12,7 +12,8 @@ pub mod usage;
 mod v1;
 mod v2;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use crate::host::{Kept, Reader};
 
@@ -50,10 +51,14 @@ struct KernelFile {
 /// When a file is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum How {
-    /// At each scrape, and kept open between: the small ones, whose opening is most of their cost.
+    /// At each scrape, and kept open between: opening is most of what reading such a small file costs.
     Kept,
-    /// At each scrape, opened anew.
-    Opened,
+    /// As [`How::Kept`], where the CPUs one by one were not told.
+    Sum,
+    /// As [`How::Kept`], where the bytes of a device were told, without which there are no operations.
+    Operations,
+    /// As [`How::Kept`], where there is a quota; without one nothing is counted there.
+    Quota,
     /// At each scrape, where a device is under the bfq scheduler.
     Bfq,
     /// At each scrape, where the bfq scheduler counts more than bytes and operations.
@@ -64,12 +69,20 @@ enum How {
     Limit,
 }
 
+impl How {
+    const fn keeps(self) -> bool {
+        matches!(self, Self::Kept | Self::Sum | Self::Operations | Self::Quota)
+    }
+}
+
 /// The cgroup of one container, or the root of the tree.
 #[derive(Debug)]
 pub struct Group {
     files: &'static [KernelFile],
     is_v2: bool,
-    directories: [Option<PathBuf>; TREES],
+    layout: Arc<Layout>,
+    /// Where it is in each tree.
+    relative: Box<Path>,
     /// One for each file that may be kept; empty when none may.
     slots: Vec<Kept>,
     is_root: bool,
@@ -83,31 +96,37 @@ impl std::fmt::Debug for KernelFile {
 }
 
 /// How many descriptors a [`Group`] that keeps its files holds at most.
-pub const KEPT_FILES: usize = 14;
+pub const KEPT_FILES: usize = 17;
 
 impl Group {
     /// The cgroup at `relative` (`docker/<id>`; the empty path is the root) of every tree of `layout`. With `keep`, files that are read at each
     /// scrape stay open, at most [`KEPT_FILES`].
     #[must_use]
-    pub fn new(layout: &Layout, relative: &Path, keep: bool) -> Self {
-        let files = match layout {
+    pub fn new(layout: &Arc<Layout>, relative: &Path, keep: bool) -> Self {
+        let files = match **layout {
             Layout::V1 { .. } => v1::FILES,
             Layout::V2 { .. } => v2::FILES,
         };
         let is_root = relative.as_os_str().is_empty();
-        let directories = layout.trees().map(|tree| tree.map(|tree| if is_root { tree.to_path_buf() } else { tree.join(relative) }));
         let mut slots = Vec::new();
         if keep {
             slots.resize_with(files.len(), Kept::default);
         }
         Self {
             files,
-            is_v2: matches!(layout, Layout::V2 { .. }),
-            directories,
+            is_v2: matches!(**layout, Layout::V2 { .. }),
+            layout: Arc::clone(layout),
+            relative: relative.into(),
             slots,
             is_root,
             schedulers: Schedulers { bfq: true, bfq_times: true, cfq: true },
         }
+    }
+
+    /// How many descriptors it holds now.
+    #[must_use]
+    pub fn open_files(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.is_open()).count()
     }
 
     /// What of the usage that was read last outlives the cgroup; `None` when the cgroup cannot be told from another of its name.
@@ -119,14 +138,15 @@ impl Group {
         let file = self.files.get(index)?;
         let cgroup = match kept {
             Some(cgroup) => cgroup,
-            None => host.inode(&self.directories.get(file.tree as usize)?.as_ref()?.join(file.name))?,
+            None => host.inode(&self.layout.trees().get(file.tree as usize)?.as_ref()?.join(&self.relative).join(file.name))?,
         };
         Some(Totals { cgroup, cpu: usage.cpu_total, oom_kills: usage.oom_kills })
     }
 
     /// The tree that tells CPU time.
     fn cpu_tree(&self) -> Option<Tree> {
-        let has = |tree: Tree| self.directories.get(tree as usize).is_some_and(Option::is_some).then_some(tree);
+        let trees = self.layout.trees();
+        let has = |tree: Tree| trees.get(tree as usize).is_some_and(Option::is_some).then_some(tree);
         has(Tree::Cpuacct).or_else(|| has(Tree::Unified))
     }
 
@@ -143,9 +163,13 @@ impl Group {
     pub fn read(&mut self, host: &mut Reader, usage: &mut Usage, limits: bool) -> bool {
         usage.clear(limits);
         let mut there = false;
+        let trees = self.layout.trees();
         for (index, file) in self.files.iter().enumerate() {
             let wanted = match file.how {
-                How::Kept | How::Opened => true,
+                How::Kept => true,
+                How::Sum => usage.cpu_each.iter().all(|time| *time == 0),
+                How::Operations => !usage.io.is_empty(),
+                How::Quota => usage.limits.cpu_quota.is_some(),
                 How::Bfq => self.schedulers.bfq,
                 How::BfqTimes => self.schedulers.bfq_times,
                 How::Cfq => self.schedulers.cfq,
@@ -154,17 +178,18 @@ impl Group {
             if !wanted {
                 continue;
             }
-            let Some(Some(directory)) = self.directories.get(file.tree as usize) else { continue };
-            let slot = self.slots.get_mut(index).filter(|_| file.how == How::Kept);
+            let Some(Some(tree)) = trees.get(file.tree as usize) else { continue };
+            let slot = self.slots.get_mut(index).filter(|_| file.how.keeps());
             let read = match slot {
-                Some(slot) => host.kept(directory, file.name, slot),
-                None => host.within(directory, file.name),
+                Some(slot) => host.kept(tree, &self.relative, file.name, slot),
+                None => host.within(tree, &self.relative, file.name),
             };
             match read {
                 Ok(bytes) => {
                     there = true;
                     if !(file.parse)(bytes, usage) {
-                        usage.odd(&format_args!("{}: nothing in it can be understood", directory.join(file.name).display()));
+                        usage
+                            .odd(&format_args!("{}: nothing in it can be understood", tree.join(&self.relative).join(file.name).display()));
                     }
                 }
                 Err(error) if error.is_absent() => {}
@@ -186,7 +211,7 @@ mod tests {
     #[test]
     fn kept_files_are_bounded() {
         for files in [v1::FILES, v2::FILES] {
-            assert!(files.iter().filter(|file| file.how == How::Kept).count() <= KEPT_FILES);
+            assert!(files.iter().filter(|file| file.how.keeps()).count() <= KEPT_FILES);
         }
     }
 }

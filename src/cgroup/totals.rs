@@ -31,7 +31,7 @@ impl Totals {
             Layout::V2 { .. } => (Tree::Unified, "memory.events"),
         };
         let directory = layout.tree(tree)?.join(relative);
-        let oom_kills = host.within(&directory, name).ok().and_then(|bytes| of(bytes, b"oom_kill"));
+        let oom_kills = host.within(&directory, Path::new(""), name).ok().and_then(|bytes| of(bytes, b"oom_kill"));
         Some(Self { cgroup, cpu, oom_kills })
     }
 }

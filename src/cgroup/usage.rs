@@ -178,6 +178,10 @@ impl Usage {
         if is_root && self.memory_usage.is_none() {
             self.memory_usage = self.memory_anon.zip(self.memory_file).map(|(anon, file)| anon.saturating_add(file));
         }
+        // What the kernel's own sum is made of.
+        if self.cpu_total.is_none() && !self.cpu_each.is_empty() {
+            self.cpu_total = Some(self.cpu_each.iter().fold(0, |sum, time| sum.saturating_add(*time)));
+        }
         if let (Some(swap), Some(memory)) = (self.limits.swap, self.limits.memory) {
             let both = if swap == UNLIMITED || memory == 0 { 0 } else { memory.saturating_add(swap) };
             self.limits.memory_and_swap = Some(both);

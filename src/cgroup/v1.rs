@@ -10,11 +10,12 @@ pub(super) const FILES: &[KernelFile] = &[
     KernelFile {
         tree: Tree::Cpuacct,
         name: "cpuacct.usage",
-        how: How::Kept,
+        how: How::Sum,
         parse: |bytes, usage| set(&mut usage.cpu_total, number(bytes)),
     },
     KernelFile { tree: Tree::Cpuacct, name: "cpuacct.stat", how: How::Kept, parse: cpu_times },
-    KernelFile { tree: Tree::Cpu, name: "cpu.stat", how: How::Kept, parse: throttling },
+    KernelFile { tree: Tree::Cpu, name: "cpu.cfs_quota_us", how: How::Limit, parse: quota },
+    KernelFile { tree: Tree::Cpu, name: "cpu.stat", how: How::Quota, parse: throttling },
     KernelFile { tree: Tree::Memory, name: "memory.stat", how: How::Kept, parse: memory },
     KernelFile {
         tree: Tree::Memory,
@@ -55,8 +56,8 @@ pub(super) const FILES: &[KernelFile] = &[
     blkio("blkio.io_wait_time_recursive", How::Cfq, io_waits),
     blkio("blkio.io_merged_recursive", How::Cfq, io_merges),
     blkio("blkio.io_queued_recursive", How::Cfq, io_queues),
-    blkio("blkio.throttle.io_service_bytes_recursive", How::Opened, io_bytes),
-    blkio("blkio.throttle.io_serviced_recursive", How::Opened, io_operations),
+    blkio("blkio.throttle.io_service_bytes_recursive", How::Kept, io_bytes),
+    blkio("blkio.throttle.io_serviced_recursive", How::Operations, io_operations),
     // A hybrid host's unified tree has no controllers, but it tells pressure.
     KernelFile {
         tree: Tree::Unified,
@@ -76,14 +77,13 @@ pub(super) const FILES: &[KernelFile] = &[
         how: How::Kept,
         parse: |bytes, usage| set(&mut usage.pressure_io, pressure(bytes)),
     },
-    KernelFile { tree: Tree::Unified, name: "cgroup.procs", how: How::Opened, parse: processes },
+    KernelFile { tree: Tree::Unified, name: "cgroup.procs", how: How::Kept, parse: processes },
     KernelFile {
         tree: Tree::Cpu,
         name: "cpu.cfs_period_us",
         how: How::Limit,
         parse: |bytes, usage| set(&mut usage.limits.cpu_period, number(bytes)),
     },
-    KernelFile { tree: Tree::Cpu, name: "cpu.cfs_quota_us", how: How::Limit, parse: quota },
     KernelFile {
         tree: Tree::Cpu,
         name: "cpu.shares",

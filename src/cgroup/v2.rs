@@ -15,7 +15,7 @@ pub(super) const FILES: &[KernelFile] = &[
     file("memory.swap.current", How::Kept, |bytes, usage| set(&mut usage.memory_swap, number(bytes))),
     file("memory.events", How::Kept, memory_events),
     file("pids.current", How::Kept, |bytes, usage| set(&mut usage.threads, number(bytes))),
-    file("cgroup.procs", How::Opened, |bytes, usage| set(&mut usage.processes, Some(count_lines(bytes)))),
+    file("cgroup.procs", How::Kept, |bytes, usage| set(&mut usage.processes, Some(count_lines(bytes)))),
     file("io.stat", How::Kept, io),
     file("cpu.pressure", How::Kept, |bytes, usage| set(&mut usage.pressure_cpu, pressure(bytes))),
     file("memory.pressure", How::Kept, |bytes, usage| set(&mut usage.pressure_memory, pressure(bytes))),

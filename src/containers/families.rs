@@ -6,6 +6,8 @@
 mod io;
 mod optional;
 
+use std::sync::Arc;
+
 use super::activity::Activity;
 use super::extra::Extra;
 use super::network::{Direction, Interface};
@@ -17,7 +19,7 @@ use crate::model::{Kind, LabelSet, Value};
 /// What is known of one container, or of the root, at this scrape.
 #[derive(Debug)]
 pub(crate) struct Row<'a> {
-    pub(crate) series: &'a LabelSet,
+    pub(crate) series: &'a Arc<LabelSet>,
     pub(crate) container: Option<&'a Container>,
     pub(crate) usage: &'a Usage,
     pub(crate) interfaces: &'a [Interface],
@@ -157,7 +159,7 @@ fn one_each(families: &[One], rows: &[Row<'_>], pass: &mut Pass<'_>) {
         let mut family = pass.out.family(one.name, one.kind, one.help);
         for row in rows {
             if let Some(value) = (one.value)(row) {
-                family.sample_of(row.series, &[], value);
+                family.sample_shared(row.series, &[], value);
             }
         }
     }
@@ -171,7 +173,7 @@ fn cpu_usage(rows: &[Row<'_>], pass: &mut Pass<'_>) {
         let usage = row.usage;
         if usage.cpu_each.iter().all(|time| *time == 0) {
             if let Some(total) = usage.cpu_total {
-                family.sample_of(row.series, &[("cpu", "total")], nanoseconds(total));
+                family.sample_shared(row.series, &[("cpu", "total")], nanoseconds(total));
             }
             continue;
         }
@@ -180,7 +182,7 @@ fn cpu_usage(rows: &[Row<'_>], pass: &mut Pass<'_>) {
             let mut digits = itoa::Buffer::new();
             label.push_str(if number < 10 { "cpu0" } else { "cpu" });
             label.push_str(digits.format(number));
-            family.sample_of(row.series, &[("cpu", &label)], nanoseconds(*time));
+            family.sample_shared(row.series, &[("cpu", &label)], nanoseconds(*time));
         }
     }
 }
@@ -199,7 +201,7 @@ fn memory_failures(rows: &[Row<'_>], pass: &mut Pass<'_>) {
         ];
         for (kind, scope, value) in samples {
             if let Some(value) = value {
-                family.sample_of(series, &[("failure_type", kind), ("scope", scope)], value);
+                family.sample_shared(series, &[("failure_type", kind), ("scope", scope)], value);
             }
         }
     }
@@ -224,7 +226,7 @@ fn network(rows: &[Row<'_>], pass: &mut Pass<'_>) {
             let mut family = pass.out.family(name, Kind::Counter, help);
             for row in rows {
                 for interface in row.interfaces {
-                    family.sample_of(row.series, &[("interface", &interface.name)], field(direction(interface)));
+                    family.sample_shared(row.series, &[("interface", &interface.name)], field(direction(interface)));
                 }
             }
         }

@@ -83,11 +83,11 @@ impl NetworkNames {
 }
 
 /// Writes the names; joined by `id` and `interface` they say which network the counters of `container_network_*` are of.
-pub(crate) fn write<'a>(containers: impl Iterator<Item = (&'a LabelSet, &'a NetworkNames)>, pass: &mut Pass<'_>) {
+pub(crate) fn write<'a>(containers: impl Iterator<Item = (&'a Arc<LabelSet>, &'a NetworkNames)>, pass: &mut Pass<'_>) {
     let mut family = pass.out.family("container_network_info", Kind::Gauge, "The network that an interface of the container is in.");
     for (series, names) in containers {
         for (interface, network) in names.known() {
-            family.sample_of(series, &[("interface", interface), ("network", network)], 1u64);
+            family.sample_shared(series, &[("interface", interface), ("network", network)], 1u64);
         }
     }
 }

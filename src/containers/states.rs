@@ -54,7 +54,7 @@ pub(crate) fn write<'a>(containers: impl Iterator<Item = &'a Container> + Clone,
         let mut family = pass.out.family(one.name, Kind::Gauge, one.help);
         for container in containers.clone() {
             if let Some(value) = (one.value)(container) {
-                family.sample_of(&container.series, &[], value);
+                family.sample_shared(&container.series, &[], value);
             }
         }
     }
@@ -74,10 +74,10 @@ fn one_of<'a>(
     for container in containers {
         let Some(is) = of(container) else { continue };
         for word in words {
-            family.sample_of(&container.series, &[("status", word)], *word == is);
+            family.sample_shared(&container.series, &[("status", word)], *word == is);
         }
         if !words.contains(&is) {
-            family.sample_of(&container.series, &[("status", is)], true);
+            family.sample_shared(&container.series, &[("status", is)], true);
         }
     }
 }
@@ -102,6 +102,6 @@ fn info<'a>(containers: impl Iterator<Item = &'a Container>, pass: &mut Pass<'_>
         // What is not known stands last, and is left out: to Prometheus a label without a value is none.
         labels.sort_by_key(|(_, value)| value.is_empty());
         let known = labels.iter().take_while(|(_, value)| !value.is_empty()).count();
-        family.sample_of(&container.series, labels.get(..known).unwrap_or_default(), 1u64);
+        family.sample_shared(&container.series, labels.get(..known).unwrap_or_default(), 1u64);
     }
 }

@@ -1,6 +1,7 @@
 //! A container as the rest of the house sees it: what inspect told, and the label set of its series, rendered once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use regex::Regex;
 
@@ -73,7 +74,7 @@ pub struct Container {
     /// Whether inspect told it: what it alone knows is empty otherwise.
     pub inspected: bool,
     /// The labels of its series, rendered: `id`, `name`, `image`, and of its labels those that are chosen.
-    pub series: LabelSet,
+    pub series: Arc<LabelSet>,
 }
 
 impl Container {
@@ -125,7 +126,7 @@ impl Labelling {
         let id = ContainerId::new(&told.id)?;
         let running = matches!(&*told.state, "running" | "paused");
         Some(Container {
-            series: self.series(&id, &told.name, &told.image, &told.labels),
+            series: Arc::new(self.series(&id, &told.name, &told.image, &told.labels)),
             task: TaskIdentity::from_labels(&told.labels),
             id,
             name: told.name,
@@ -158,7 +159,7 @@ impl Labelling {
     /// Gives a container another name.
     pub(super) fn rename(&self, container: &mut Container, name: &str) {
         name.clone_into(&mut container.name);
-        container.series = self.series(&container.id, name, &container.image, &container.labels);
+        container.series = Arc::new(self.series(&container.id, name, &container.image, &container.labels));
     }
 
     fn series(&self, id: &ContainerId, name: &str, image: &str, labels: &BTreeMap<String, String>) -> LabelSet {
@@ -175,6 +176,7 @@ impl Labelling {
                 set.push(&label_name(name), value);
             }
         }
+        set.shrink();
         set
     }
 }

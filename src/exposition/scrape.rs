@@ -16,7 +16,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::merge::{Dropped, Guest, each_once, merged};
-use super::{Guests, Writer};
+use super::{Answer, Guests, Writer};
 use crate::collect::{Collector, Pass, Presence};
 use crate::host::{Reader, Root};
 use crate::model::{Kind, LabelSet};
@@ -142,7 +142,7 @@ struct Flight {
 /// A flight that others may join.
 struct Shared {
     deadline: Instant,
-    answer: watch::Receiver<Option<Bytes>>,
+    answer: watch::Receiver<Option<Answer>>,
 }
 
 struct Section {
@@ -155,6 +155,8 @@ struct Section {
 #[derive(Default)]
 struct Gathered {
     text: Vec<u8>,
+    /// What the marks in `text` stand for.
+    sets: Arc<[Arc<LabelSet>]>,
     /// Where in `text` a slot's families are; the answer is put in the registry's order.
     sections: Vec<Section>,
     outcomes: Vec<Outcome>,
@@ -305,6 +307,11 @@ impl Scraper {
     /// Scrapes the collectors of `selection`, and answers within `limit`. A scrape of the same selection that is under way and will be there in time is joined.
     /// `None` only for a fault of skep's own.
     pub async fn scrape(self: &Arc<Self>, selection: Selection, limit: Duration) -> Option<Bytes> {
+        Some(self.answer(selection, limit).await?.whole())
+    }
+
+    /// As [`Scraper::scrape`], in the form that holds a label set once.
+    pub async fn answer(self: &Arc<Self>, selection: Selection, limit: Duration) -> Option<Answer> {
         let deadline = Instant::now() + limit;
         let mut answer = {
             let mut flights = held(&self.flights);
@@ -331,7 +338,7 @@ impl Scraper {
         answer.wait_for(Option::is_some).await.ok()?.clone()
     }
 
-    async fn fly(&self, selection: Selection, limit: Duration) -> Bytes {
+    async fn fly(&self, selection: Selection, limit: Duration) -> Answer {
         let wanted: Vec<usize> = (0..self.slots.len()).filter(|index| selection.0 >> index & 1 == 1).collect();
         let (landed, mut arrival) = watch::channel(wanted.is_empty());
         let patience = self.manner.patience.min(limit / 2);
@@ -427,7 +434,7 @@ impl Scraper {
         }
     }
 
-    fn assemble(&self, wanted: &[usize], mut gathered: Gathered, limit: Duration) -> Bytes {
+    fn assemble(&self, wanted: &[usize], mut gathered: Gathered, limit: Duration) -> Answer {
         gathered.sections.sort_unstable_by_key(|section| section.slot);
         gathered.outcomes.sort_unstable_by_key(|outcome| outcome.slot);
         let mut answer = Vec::with_capacity(gathered.text.len() + 16 * 1024);
@@ -472,15 +479,16 @@ impl Scraper {
         }
         answer.extend_from_slice(meta.text());
         gathered.heads.extend_from_slice(meta.heads());
+        let sets = std::mem::take(&mut gathered.sets);
         if guests.is_empty() && each_once(&mut gathered.heads) {
-            return Bytes::from(answer);
+            return Answer { text: answer.into(), sets };
         }
         match merged(&answer, &guests) {
             Some((answer, dropped)) => {
                 self.tell(dropped);
-                Bytes::from(answer)
+                Answer { text: answer.into(), sets }
             }
-            None => Bytes::from(answer),
+            None => Answer { text: answer.into(), sets },
         }
     }
 
@@ -501,7 +509,7 @@ impl Scraper {
     fn hire(&self) -> std::io::Result<()> {
         let worker = Worker {
             reader: Reader::new(Arc::clone(&self.root)),
-            writer: Writer::new(Arc::clone(&self.constant)),
+            writer: Writer::new(Arc::clone(&self.constant)).with_marks(),
             slots: Arc::clone(&self.slots),
             queue: Arc::clone(&self.queue),
             workers: Arc::clone(&self.workers),
@@ -537,7 +545,15 @@ impl Flight {
             let mut gathered = held(&self.gathered);
             if !gathered.closed {
                 let start = gathered.text.len();
-                gathered.text.extend_from_slice(writer.text());
+                if gathered.sets.is_empty() || writer.sets().is_empty() {
+                    gathered.text.extend_from_slice(writer.text());
+                    if !writer.sets().is_empty() {
+                        gathered.sets = writer.sets().into();
+                    }
+                } else {
+                    // The numbers are another collector's.
+                    writer.write_to(&mut gathered.text);
+                }
                 let families = start..gathered.text.len();
                 gathered.sections.push(Section { slot: outcome.slot, families, guests: writer.guest_families().cloned() });
                 gathered.heads.extend_from_slice(writer.heads());

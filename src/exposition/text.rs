@@ -1,10 +1,15 @@
 //! The writer of Prometheus' text format 0.0.4, and the only way in which a collector says a number.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::answer::{MOST_SETS, expand, push_mark};
 use super::merge::names;
 use crate::model::{Kind, LabelSet, Value, escape_help, escape_label};
+
+/// How much of the buffer is kept between scrapes: more than a host has families for.
+const MOST_KEPT: usize = 256 << 10;
 
 /// A buffer of text into which collectors write families.
 ///
@@ -18,6 +23,7 @@ pub struct Writer {
     samples: u64,
     heads: Vec<u64>,
     guests: Option<Guests>,
+    shared: Option<Shared>,
 }
 
 /// Families whose names others chose: of two of one name skep's own stays.
@@ -33,7 +39,15 @@ impl Writer {
     /// A writer that puts `constant` on every sample.
     #[must_use]
     pub fn new(constant: Arc<LabelSet>) -> Self {
-        Self { text: Vec::new(), constant, scratch: String::new(), samples: 0, heads: Vec::new(), guests: None }
+        Self { text: Vec::new(), constant, scratch: String::new(), samples: 0, heads: Vec::new(), guests: None, shared: None }
+    }
+
+    /// The same writer, but that sets which [`Family::sample_shared`] gets are not copied into the text: it has marks in their places, as in an
+    /// [`Answer`](super::Answer).
+    #[must_use]
+    pub fn with_marks(mut self) -> Self {
+        self.shared = Some(Shared::default());
+        self
     }
 
     /// Starts a family. Its head is written with its first sample, so a family without samples leaves no trace.
@@ -79,6 +93,17 @@ impl Writer {
         &self.constant
     }
 
+    /// What the marks in the text stand for. Empty where there are none.
+    #[must_use]
+    pub fn sets(&self) -> &[Arc<LabelSet>] {
+        self.shared.as_ref().map_or(&[], |shared| &shared.sets)
+    }
+
+    /// Appends what was written, the sets in their places.
+    pub(super) fn write_to(&self, out: &mut Vec<u8>) {
+        expand(&self.text, self.sets(), out);
+    }
+
     /// What was written.
     #[must_use]
     pub fn text(&self) -> &[u8] {
@@ -106,12 +131,16 @@ impl Writer {
         }
     }
 
-    /// Forgets what was written and keeps the memory.
+    /// Forgets what was written and keeps the memory, but for what only the containers of a large node take.
     pub fn clear(&mut self) {
         self.text.clear();
+        self.text.shrink_to(MOST_KEPT);
         self.samples = 0;
         self.heads.clear();
         self.guests = None;
+        if let Some(shared) = &mut self.shared {
+            *shared = Shared::default();
+        }
     }
 
     fn head(&mut self, name: &str, kind: Kind, help: &str) {
@@ -127,7 +156,7 @@ impl Writer {
         self.text.push(b'\n');
     }
 
-    fn line(&mut self, (name, suffix): (&str, &str), set: &LabelSet, labels: &[(&str, &str)], value: Value) {
+    fn line(&mut self, (name, suffix): (&str, &str), set: &LabelSet, mark: Option<Mark>, labels: &[(&str, &str)], value: Value) {
         let text = &mut self.text;
         text.extend_from_slice(name.as_bytes());
         text.extend_from_slice(suffix.as_bytes());
@@ -149,10 +178,14 @@ impl Writer {
         if !set.is_empty() {
             text.push(separator);
             separator = b',';
-            text.extend_from_slice(set.as_str().as_bytes());
+            match mark {
+                Some(mark) => push_mark(mark.number, text),
+                None => text.extend_from_slice(set.as_str().as_bytes()),
+            }
         }
-        let brought = |name: &str| set.contains(name) || labels.iter().any(|(label, _)| *label == name);
-        if !self.constant.is_empty() && !self.constant.names().any(brought) {
+        let in_set = || mark.map_or_else(|| self.constant.names().any(|name| set.contains(name)), |mark| mark.has_constant);
+        let in_labels = || self.constant.names().any(|name| labels.iter().any(|(label, _)| *label == name));
+        if !self.constant.is_empty() && !in_labels() && !in_set() {
             text.push(separator);
             separator = b',';
             text.extend_from_slice(self.constant.as_str().as_bytes());
@@ -164,6 +197,48 @@ impl Writer {
         write_value(value, text);
         text.push(b'\n');
         self.samples += 1;
+    }
+}
+
+/// The sets that have marks in the text.
+#[derive(Debug, Default)]
+struct Shared {
+    sets: Vec<Arc<LabelSet>>,
+    /// Of each whether it has a label of the constant ones' names.
+    have_constant: Vec<bool>,
+    /// Their numbers by where they are in memory.
+    numbers: HashMap<usize, usize>,
+    /// The number behind that of the last one: the samples of a family are in the order of those of the family before.
+    next: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    number: usize,
+    has_constant: bool,
+}
+
+impl Shared {
+    /// The mark for this set; `None` when there are no more.
+    fn mark(&mut self, set: &Arc<LabelSet>, constant: &LabelSet) -> Option<Mark> {
+        let number = if self.sets.get(self.next).is_some_and(|next| Arc::ptr_eq(next, set)) {
+            self.next
+        } else {
+            // The sets are held, so that no other comes to be where one was.
+            let place = Arc::as_ptr(set).addr();
+            match self.numbers.get(&place) {
+                Some(number) => *number,
+                None if self.sets.len() >= MOST_SETS => return None,
+                None => {
+                    self.sets.push(Arc::clone(set));
+                    self.have_constant.push(constant.names().any(|name| set.contains(name)));
+                    self.numbers.insert(place, self.sets.len() - 1);
+                    self.sets.len() - 1
+                }
+            }
+        };
+        self.next = number + 1;
+        Some(Mark { number, has_constant: self.have_constant.get(number).copied().unwrap_or(false) })
     }
 }
 
@@ -192,14 +267,29 @@ impl Family<'_> {
         self.part("", entity, labels, value)
     }
 
+    /// As [`Family::sample_of`], for an entity with many samples: where the writer has [marks](Writer::with_marks) its labels are kept once.
+    pub fn sample_shared(&mut self, entity: &Arc<LabelSet>, labels: &[(&str, &str)], value: impl Into<Value>) -> &mut Self {
+        let mark = match &mut self.writer.shared {
+            Some(shared) if !entity.is_empty() => shared.mark(entity, &self.writer.constant),
+            _ => None,
+        };
+        self.begin();
+        self.writer.line((self.name, ""), entity, mark, labels, value.into());
+        self
+    }
+
     /// As [`Family::sample_of`], of a sample whose name is the family's with `suffix` behind it: `_sum`, `_count` and `_bucket` of summaries and histograms.
     pub fn part(&mut self, suffix: &str, entity: &LabelSet, labels: &[(&str, &str)], value: impl Into<Value>) -> &mut Self {
+        self.begin();
+        self.writer.line((self.name, suffix), entity, None, labels, value.into());
+        self
+    }
+
+    fn begin(&mut self) {
         if !self.begun {
             self.writer.head(self.name, self.kind, self.help);
             self.begun = true;
         }
-        self.writer.line((self.name, suffix), entity, labels, value.into());
-        self
     }
 }
 

@@ -12,6 +12,10 @@ use rustix::fs::{Mode, OFlags};
 
 use super::read::{ReadError, Reader, WITHOUT_WAITING, each_line, fill, fill_from, open};
 
+/// A read that gives less than this has come to the end: the kernel ends one before only where a record does not fit into its page any more, and the records of
+/// such files are shorter than half a page.
+const SHORT: usize = 2048;
+
 /// A place for a file that may be kept open.
 #[derive(Debug, Default)]
 pub struct Kept {
@@ -27,6 +31,12 @@ pub struct Process {
 }
 
 impl Kept {
+    /// Whether a file is open in it.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// The inode number of the file that is open.
     #[must_use]
     pub fn inode(&self) -> Option<u64> {
@@ -46,7 +56,7 @@ impl Reader {
     /// # Errors
     /// As [`Reader::kept`].
     pub fn with_inode(&mut self, directory: &Path, name: &str) -> Result<(u64, &[u8]), ReadError> {
-        self.set_path(directory, name);
+        self.set_path(directory, Path::new(""), name);
         let read = open(&self.path).and_then(|file| {
             read_at_start(&file, &mut self.buffer)?;
             Ok(rustix::fs::fstat(&file)?.st_ino)
@@ -57,20 +67,20 @@ impl Reader {
         }
     }
 
-    /// Reads `directory/name`, whose path must be below one of the trees, and leaves it open in `slot` for the next time. A file whose cgroup was
+    /// Reads `tree/directory/name`, a cgroup's file, which must be below one of the host's trees, and leaves it open in `slot` for the next time. A file whose cgroup was
     /// removed since is opened anew, for a cgroup of the same name may have taken its place.
     ///
     /// # Errors
     /// [`ReadError`] when the file cannot be opened or read, or is larger than 16 MiB.
-    pub fn kept(&mut self, directory: &Path, name: &str, slot: &mut Kept) -> Result<&[u8], ReadError> {
+    pub fn kept(&mut self, tree: &Path, directory: &Path, name: &str, slot: &mut Kept) -> Result<&[u8], ReadError> {
         if let Some(file) = &slot.file {
-            if read_at_start(file, &mut self.buffer).is_ok() {
+            if read_short_at_start(file, &mut self.buffer).is_ok() {
                 return Ok(&self.buffer);
             }
             slot.file = None;
         }
-        self.set_path(directory, name);
-        let file = open(&self.path).and_then(|file| read_at_start(&file, &mut self.buffer).map(|()| file));
+        self.set_path(tree, directory, name);
+        let file = open(&self.path).and_then(|file| read_short_at_start(&file, &mut self.buffer).map(|()| file));
         match file {
             Ok(file) => {
                 slot.file = Some(file);
@@ -80,12 +90,12 @@ impl Reader {
         }
     }
 
-    /// Reads `directory/name`, whose path must be below one of the trees.
+    /// Reads `tree/directory/name`, which must be below one of the host's trees.
     ///
     /// # Errors
     /// As [`Reader::kept`].
-    pub fn within(&mut self, directory: &Path, name: &str) -> Result<&[u8], ReadError> {
-        self.set_path(directory, name);
+    pub fn within(&mut self, tree: &Path, directory: &Path, name: &str) -> Result<&[u8], ReadError> {
+        self.set_path(tree, directory, name);
         match fill(&self.path, &mut self.buffer) {
             Ok(()) => Ok(&self.buffer),
             Err(source) => Err(self.error(source)),
@@ -128,8 +138,9 @@ impl Reader {
         read.map_err(|source| ReadError { path: process.path.join(name), source })
     }
 
-    fn set_path(&mut self, directory: &Path, name: &str) {
+    fn set_path(&mut self, tree: &Path, directory: &Path, name: &str) {
         self.path.clear();
+        self.path.push(tree);
         self.path.push(directory);
         self.path.push(name);
     }
@@ -142,6 +153,19 @@ impl Reader {
 /// Reads a whole file from its beginning, wherever its own position is.
 pub(super) fn read_at_start(file: &File, buffer: &mut Vec<u8>) -> io::Result<()> {
     fill_from(buffer, |buffer, offset| Ok(rustix::io::pread(file, rustix::buffer::spare_capacity(buffer), offset)?))
+}
+
+/// As [`read_at_start`], of a file whose records are short, as a cgroup's are: not so mountinfo, where a line may fill a page.
+fn read_short_at_start(file: &File, buffer: &mut Vec<u8>) -> io::Result<()> {
+    let mut is_whole = false;
+    fill_from(buffer, |buffer, offset| {
+        if is_whole {
+            return Ok(0);
+        }
+        let count = rustix::io::pread(file, rustix::buffer::spare_capacity(buffer), offset)?;
+        is_whole = count < SHORT;
+        Ok(count)
+    })
 }
 
 #[cfg(test)]
@@ -157,12 +181,12 @@ mod tests {
         let path = directory.path();
         let mut reader = Reader::new(Arc::new(Root::find(Some(path.into()), Some(path.into()), Some(path.into()), None)));
         let mut slot = Kept::default();
-        assert!(reader.kept(path, "usage", &mut slot).unwrap_err().is_absent());
+        assert!(reader.kept(path, Path::new(""), "usage", &mut slot).unwrap_err().is_absent());
         assert!(slot.file.is_none());
         for text in ["1\n", "22222\n", "3\n"] {
             std::fs::write(path.join("usage"), text).unwrap();
-            assert_eq!(reader.kept(path, "usage", &mut slot).unwrap(), text.as_bytes());
-            assert_eq!(reader.within(path, "usage").unwrap(), text.as_bytes());
+            assert_eq!(reader.kept(path, Path::new(""), "usage", &mut slot).unwrap(), text.as_bytes());
+            assert_eq!(reader.within(path, Path::new(""), "usage").unwrap(), text.as_bytes());
         }
     }
 

@@ -528,7 +528,7 @@ mod tests {
         assert_eq!(reader.attribute("class/value").unwrap(), b"");
         assert_eq!(reader.net_lines("tcp", |_| panic!("a line")).unwrap(), NetSource::Host);
         // What is kept open is read at an offset, which a pipe has not.
-        assert!(reader.kept(&path("sys"), "class/value", &mut Default::default()).is_err());
+        assert!(reader.kept(&path("sys"), Path::new(""), "class/value", &mut Default::default()).is_err());
         let class = reader.sys_directory("class").unwrap();
         assert_eq!(reader.attribute_in(&class, c"value", None).unwrap(), b"");
     }

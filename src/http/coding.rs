@@ -1,21 +1,17 @@
 //! How an answer is coded: zstd, gzip or not at all, as the client asks (RFC 9110, 12.5.3). Coding a large answer takes milliseconds of a processor, so it runs
 //! beside the sockets' workers.
 
-use std::sync::{Mutex, PoisonError};
-
 use bytes::Bytes;
-use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use hyper::header::{self, HeaderMap};
 use tokio::sync::Semaphore;
 
-use crate::exposition::Format;
+use super::gzip::gzip;
+use crate::exposition::{Answer, Format};
 
 /// Answers coded at one time: more would take processors from what the node is for.
 static CODERS: Semaphore = Semaphore::const_new(2);
 /// An answer up to this size is coded where it is: that takes a quarter of a millisecond, and handing it to another thread and back costs more than it spares.
 const SMALL: usize = 128 << 10;
-/// The compressor of gzip that was last used: it has 270 KB, which are not asked of the system for each answer.
-static DEFLATE: Mutex<Option<Compress>> = Mutex::new(None);
 
 /// A content coding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,57 +64,32 @@ impl Coding {
         best.map(|(coding, _)| coding)
     }
 
-    /// Puts a body into `format` and codes it; `None` when that failed, which it does not but for a lack of memory.
-    pub(super) async fn coded(self, format: Format, body: Bytes) -> Option<Bytes> {
-        if self == Self::Identity && format == Format::Text {
-            return Some(body);
+    /// Puts an answer into `format` and codes it; `None` when that failed, which it does not but for a lack of memory.
+    pub(super) async fn coded(self, format: Format, answer: Answer) -> Option<Bytes> {
+        if self == Self::Identity && format == Format::Text && answer.sets.is_empty() {
+            return Some(answer.text);
         }
-        if body.len() <= SMALL {
-            return self.code(format, body);
+        if answer.sets.is_empty() && answer.text.len() <= SMALL {
+            return self.code(format, answer);
         }
         let Ok(permit) = CODERS.acquire().await else { return None };
         let coding = tokio::task::spawn_blocking(move || {
-            let coded = self.code(format, body);
+            let coded = self.code(format, answer);
             drop(permit);
             coded
         });
         coding.await.ok().flatten()
     }
 
-    fn code(self, format: Format, body: Bytes) -> Option<Bytes> {
-        let body = format.encoded(body);
+    fn code(self, format: Format, answer: Answer) -> Option<Bytes> {
+        // A format is a matter of lines and names: what stands between the braces stays as it is.
+        let answer = Answer { text: format.encoded(answer.text), sets: answer.sets };
         match self {
-            Self::Zstd => zstd(&body),
-            Self::Gzip => gzip(&body),
-            Self::Identity => Some(body),
+            Self::Zstd => zstd(&answer.whole()),
+            Self::Gzip => Some(gzip(&answer).into()),
+            Self::Identity => Some(answer.whole()),
         }
     }
-}
-
-/// Level 1: a third of level 3's time for a body that is 40 % larger, inside a network of the cluster's own.
-/// RFC 1952: a head without a name and a time, the deflated body, its checksum and its length.
-fn gzip(body: &[u8]) -> Option<Bytes> {
-    const HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255];
-    let kept = DEFLATE.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let mut deflate = kept.unwrap_or_else(|| Compress::new(Compression::new(1), false));
-    let mut out = Vec::with_capacity(body.len() / 6 + 64);
-    out.extend_from_slice(&HEAD);
-    loop {
-        let rest = usize::try_from(deflate.total_in()).ok().and_then(|done| body.get(done..))?;
-        match deflate.compress_vec(rest, &mut out, FlushCompress::Finish).ok()? {
-            Status::StreamEnd => break,
-            Status::Ok | Status::BufError if out.len() == out.capacity() => out.reserve(out.capacity() / 2),
-            Status::Ok | Status::BufError => return None,
-        }
-    }
-    deflate.reset();
-    *DEFLATE.lock().unwrap_or_else(PoisonError::into_inner) = Some(deflate);
-    let mut crc = Crc::new();
-    crc.update(body);
-    out.extend_from_slice(&crc.sum().to_le_bytes());
-    // The length modulo 2^32.
-    out.extend_from_slice(&crc.amount().to_le_bytes());
-    Some(Bytes::from(out))
 }
 
 /// Level 1, the only one that is built in. The window is what RFC 9659 allows, 8 MB, and level 1 stays far below.
@@ -173,23 +144,25 @@ mod tests {
     #[tokio::test]
     async fn what_is_coded_is_what_it_was() {
         let body = Bytes::from("node_cpu_seconds_total{cpu=\"0\",mode=\"idle\"} 1\n".repeat(1000));
-        let gzipped = Coding::Gzip.coded(Format::Text, body.clone()).await.unwrap();
+        let answer = Answer { text: body.clone(), sets: std::sync::Arc::default() };
+        let gzipped = Coding::Gzip.coded(Format::Text, answer.clone()).await.unwrap();
         let mut plain = Vec::new();
         std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&*gzipped), &mut plain).unwrap();
         assert_eq!(plain, body);
-        // The compressor that was kept, with what does not become smaller, here and on another thread.
+        // What does not become smaller, here and on another thread.
         for size in [0, 1, 100_000, SMALL + 1] {
             let noise: Vec<u8> =
                 (0..size as u64).flat_map(|index| xxhash_rust::xxh3::xxh3_64(&index.to_le_bytes()).to_le_bytes()).take(size).collect();
-            let gzipped = Coding::Gzip.coded(Format::Text, noise.clone().into()).await.unwrap();
+            let noise = Answer { text: noise.into(), sets: std::sync::Arc::default() };
+            let gzipped = Coding::Gzip.coded(Format::Text, noise.clone()).await.unwrap();
             let mut plain = Vec::new();
             std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&*gzipped), &mut plain).unwrap();
-            assert!(plain == noise, "{size}");
+            assert!(plain == noise.text, "{size}");
         }
-        let coded = Coding::Zstd.coded(Format::Text, body.clone()).await.unwrap();
+        let coded = Coding::Zstd.coded(Format::Text, answer).await.unwrap();
         let mut plain = Vec::with_capacity(body.len());
         zstd_safe::decompress(&mut plain, &coded).unwrap();
         assert!(plain == body && coded.len() < 1000);
-        assert_eq!(Coding::Zstd.coded(Format::Text, Bytes::new()).await.unwrap()[..4], [0x28, 0xb5, 0x2f, 0xfd]);
+        assert_eq!(Coding::Zstd.coded(Format::Text, Answer::default()).await.unwrap()[..4], [0x28, 0xb5, 0x2f, 0xfd]);
     }
 }

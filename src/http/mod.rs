@@ -2,6 +2,7 @@
 
 mod certificate;
 mod coding;
+mod gzip;
 mod guard;
 pub mod health;
 mod paced;

@@ -87,12 +87,12 @@ impl Pages {
             return text(StatusCode::NOT_ACCEPTABLE, "Accept-Encoding refuses all that there is here: zstd, gzip and identity\n");
         };
         let limit = limit(request.headers(), self.scrape_timeout);
-        let Some(body) = self.scraper.scrape(selection, limit).await else {
+        let Some(answer) = self.scraper.answer(selection, limit).await else {
             return text(StatusCode::INTERNAL_SERVER_ERROR, "a fault of skep's own ended the scrape; its log says more\n");
         };
         self.metrics.scrapes.with_label_values(&[label]).inc();
         let format = format(request.headers().get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()));
-        let Some(body) = coding.coded(format, body).await else {
+        let Some(body) = coding.coded(format, answer).await else {
             return text(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be compressed; skep's log says more\n");
         };
         let mut answer = Response::new(Full::new(body));

@@ -60,6 +60,12 @@ impl LabelSet {
         self.names.push(name.into());
     }
 
+    /// Gives back the memory that no label has come into. For sets that are held by the thousand.
+    pub fn shrink(&mut self) {
+        self.rendered.shrink_to_fit();
+        self.names.shrink_to_fit();
+    }
+
     /// Whether a label of this name is in the set.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {

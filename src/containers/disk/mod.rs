@@ -103,7 +103,7 @@ pub(super) fn write<'a>(containers: impl Iterator<Item = &'a Container>, table: 
             for (container, disk) in &known {
                 let Some(value) = figure(disk) else { continue };
                 let labels: &[(&str, &str)] = if has_device { &[("device", &disk.device)] } else { &[] };
-                family.sample_of(&container.series, labels, value);
+                family.sample_shared(&container.series, labels, value);
             }
         }
     }
@@ -111,7 +111,7 @@ pub(super) fn write<'a>(containers: impl Iterator<Item = &'a Container>, table: 
     let mut family = pass.out.family("container_fs_usage_timestamp_seconds", Kind::Gauge, help);
     for (container, disk) in &known {
         if let Some(layer) = disk.layer {
-            family.sample_of(&container.series, &[("source", layer.source)], Value::Float(layer.time));
+            family.sample_shared(&container.series, &[("source", layer.source)], Value::Float(layer.time));
         }
     }
 }

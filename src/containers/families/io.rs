@@ -61,7 +61,7 @@ pub(super) fn write(rows: &[Row<'_>], devices: &dyn Fn(&DeviceIo) -> String, pas
         let mut family = pass.out.family(name, *kind, help);
         for (row, io, device) in each() {
             if let Some(value) = value(io) {
-                family.sample_of(row.series, &[("device", device)], value);
+                family.sample_shared(row.series, &[("device", device)], value);
             }
         }
     }
@@ -71,7 +71,11 @@ pub(super) fn write(rows: &[Row<'_>], devices: &dyn Fn(&DeviceIo) -> String, pas
         let (major, minor) = (major.format(io.major), minor.format(io.minor));
         for (operation, value) in OPERATIONS {
             if let Some(value) = value(io) {
-                family.sample_of(row.series, &[("device", device), ("major", major), ("minor", minor), ("operation", operation)], value);
+                family.sample_shared(
+                    row.series,
+                    &[("device", device), ("major", major), ("minor", minor), ("operation", operation)],
+                    value,
+                );
             }
         }
     }

@@ -24,7 +24,7 @@ pub(super) fn write(rows: &[Row<'_>], pass: &mut Pass<'_>) {
     let mut family = pass.out.family("container_ulimits_soft", Kind::Gauge, help);
     for row in rows {
         if let Some(limit) = row.extra.and_then(|extra| extra.open_files_limit) {
-            family.sample_of(row.series, &[("ulimit", "max_open_files")], limit);
+            family.sample_shared(row.series, &[("ulimit", "max_open_files")], limit);
         }
     }
     tcp(rows, pass);
@@ -33,7 +33,7 @@ pub(super) fn write(rows: &[Row<'_>], pass: &mut Pass<'_>) {
     let mut family = pass.out.family("container_network_advance_tcp_stats_total", Kind::Gauge, help);
     for row in rows {
         for (name, value) in row.extra.into_iter().flat_map(|extra| &extra.counters) {
-            family.sample_of(row.series, &[("tcp_state", name)], *value);
+            family.sample_shared(row.series, &[("tcp_state", name)], *value);
         }
     }
     huge_pages(rows, pass);
@@ -48,11 +48,11 @@ pub(super) fn states(rows: &[Row<'_>], pass: &mut Pass<'_>) {
         match row.activity.and_then(|activity| activity.states) {
             Some(states) => {
                 for (state, count) in activity::STATES.iter().zip(states) {
-                    family.sample_of(row.series, &[("state", state)], count);
+                    family.sample_shared(row.series, &[("state", state)], count);
                 }
             }
             None => {
-                family.sample_of(row.series, &[("state", "running")], Value::Float(f64::NAN));
+                family.sample_shared(row.series, &[("state", "running")], Value::Float(f64::NAN));
             }
         }
     }
@@ -67,7 +67,7 @@ fn tcp(rows: &[Row<'_>], pass: &mut Pass<'_>) {
         for row in rows {
             let states = row.extra.and_then(|extra| *extra.tcp.get(version)?);
             for (state, count) in states.iter().flat_map(|states| connections::STATES.iter().zip(states.0)) {
-                family.sample_of(row.series, &[("tcp_state", state)], count);
+                family.sample_shared(row.series, &[("tcp_state", state)], count);
             }
         }
     }
@@ -84,7 +84,7 @@ fn udp(rows: &[Row<'_>], pass: &mut Pass<'_>) {
             let samples =
                 [("listen", sockets.open), ("dropped", sockets.dropped), ("rxqueued", sockets.received), ("txqueued", sockets.sent)];
             for (state, value) in samples {
-                family.sample_of(row.series, &[("udp_state", state)], value);
+                family.sample_shared(row.series, &[("udp_state", state)], value);
             }
         }
     }
@@ -102,7 +102,7 @@ fn huge_pages(rows: &[Row<'_>], pass: &mut Pass<'_>) {
         for row in rows {
             for pages in row.extra.into_iter().flat_map(|extra| &extra.cgroup.hugetlb) {
                 if let Some(value) = value(pages) {
-                    family.sample_of(row.series, &[("pagesize", &pages.size)], value);
+                    family.sample_shared(row.series, &[("pagesize", &pages.size)], value);
                 }
             }
         }
@@ -115,7 +115,7 @@ fn numa(rows: &[Row<'_>], pass: &mut Pass<'_>) {
         for of in row.extra.into_iter().flat_map(|extra| &extra.cgroup.numa) {
             let scope = if of.hierarchy { "hierarchy" } else { "container" };
             let mut node = itoa::Buffer::new();
-            family.sample_of(row.series, &[("node", node.format(of.node)), ("scope", scope), ("type", of.kind)], of.pages);
+            family.sample_shared(row.series, &[("node", node.format(of.node)), ("scope", scope), ("type", of.kind)], of.pages);
         }
     }
 }

@@ -201,7 +201,7 @@ impl Keeper {
         let id = id.clone();
         let (Some(layout), Some(living)) = (&self.layout, self.living.get(&id)) else { return };
         let Some(events) = events_of(layout, &living.path) else { return };
-        let is_populated = self.host.within(&events, "cgroup.events").ok().and_then(is_populated);
+        let is_populated = self.host.within(&events, Path::new(""), "cgroup.events").ok().and_then(is_populated);
         self.read(&id, is_populated == Some(false));
     }
 

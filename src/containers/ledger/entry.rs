@@ -42,7 +42,7 @@ pub(super) enum Who {
     /// As the inventory has it.
     Listed(Arc<Container>),
     /// As it was when it was last known.
-    Told(LabelSet),
+    Told(Arc<LabelSet>),
 }
 
 /// The life of one cgroup.
@@ -249,7 +249,7 @@ impl Entry {
         })
     }
 
-    pub(super) fn series(&self) -> Option<&LabelSet> {
+    pub(super) fn series(&self) -> Option<&Arc<LabelSet>> {
         match self.who.as_ref()? {
             Who::Listed(container) => Some(&container.series),
             Who::Told(series) => Some(series),

@@ -12,12 +12,12 @@ pub(super) fn write(book: &Book, pass: &mut Pass<'_>) {
     let help = "Count of out of memory events observed for the container";
     let mut family = pass.out.family("container_oom_events_total", Kind::Counter, help);
     for (entry, series) in told().filter(|(entry, _)| entry.knows_oom_kills) {
-        family.sample_of(series, &[], entry.oom_kills());
+        family.sample_shared(series, &[], entry.oom_kills());
     }
     let mut family = pass.out.family("container_exits_total", Kind::Counter, "How often the container ended, by what it ended with.");
     for (entry, series) in told() {
         for (class, exits) in CLASSES.iter().zip(entry.base.exits).filter(|(_, exits)| *exits > 0) {
-            family.sample_of(series, &[("code_class", class)], exits);
+            family.sample_shared(series, &[("code_class", class)], exits);
         }
     }
     let help = "CPU time of containers that ended, by service, or by image for those of none.";

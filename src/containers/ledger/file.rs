@@ -1,6 +1,7 @@
 //! The ledger's file: `<state-dir>/containers.ledger`, JSON, written as a whole.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -108,7 +109,7 @@ pub(super) fn read(text: &[u8], boot: &str) -> Result<Book, String> {
     }
     for (id, told) in file.containers {
         let id = ContainerId::new(&id).ok_or_else(|| format!("'{id}' in it is no id of a container"))?;
-        let series = LabelSet::of(told.labels.iter().map(|(name, value)| (&**name, &**value)));
+        let series = Arc::new(LabelSet::of(told.labels.iter().map(|(name, value)| (&**name, &**value))));
         let mut entry = Entry {
             who: Some(Who::Told(series)),
             key: Some(told.key),
