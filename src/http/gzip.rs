@@ -20,6 +20,8 @@ const DISTANCES: usize = 30;
 const END: usize = 256;
 /// Bytes that are coded before they go on; a multiple of four.
 const CHUNK: usize = 1024;
+/// Bytes that go into the checksum at once.
+const SUMMED: usize = 32 << 10;
 /// Places in a table of hashes, as a power of two.
 const PLACES: u32 = 12;
 /// For each code of a length from 257 on: the first length that it stands for, and how many bits tell which.
@@ -92,6 +94,8 @@ struct Encoder<'a> {
     bits: Bits,
     code: &'static Code,
     crc: Crc,
+    /// Text that is not in the checksum yet: piece by piece it would take four times as long.
+    unsummed: Vec<u8>,
     /// Bytes of the whole text that were written.
     position: usize,
     known: Vec<Known>,
@@ -115,6 +119,7 @@ impl<'a> Encoder<'a> {
             bits,
             code,
             crc: Crc::new(),
+            unsummed: Vec::with_capacity(SUMMED),
             position: 0,
             known: vec![Known::default(); answer.sets.len()],
             last: None,
@@ -127,7 +132,7 @@ impl<'a> Encoder<'a> {
         let answer = self.answer;
         let mut at = 0;
         for piece in answer.pieces() {
-            self.crc.update(piece.bytes());
+            self.sum(piece.bytes());
             match piece {
                 Piece::Plain(bytes) => {
                     self.plain(at, bytes);
@@ -140,6 +145,14 @@ impl<'a> Encoder<'a> {
             }
             self.position += piece.bytes().len();
         }
+    }
+
+    fn sum(&mut self, bytes: &[u8]) {
+        if self.unsummed.len() + bytes.len() > SUMMED {
+            self.crc.update(&self.unsummed);
+            self.unsummed.clear();
+        }
+        if bytes.len() > SUMMED { self.crc.update(bytes) } else { self.unsummed.extend_from_slice(bytes) }
     }
 
     /// Bytes outside of the sets, which stand at `at` in the answer's text.
@@ -231,6 +244,7 @@ impl<'a> Encoder<'a> {
         let (code, length) = self.code.literals.get(END).copied().unwrap_or_default();
         self.bits.put(code, length);
         let mut out = self.bits.finish();
+        self.crc.update(&self.unsummed);
         out.extend_from_slice(&self.crc.sum().to_le_bytes());
         out.extend_from_slice(&(self.position as u32).to_le_bytes());
         out
@@ -314,6 +328,7 @@ struct Bits {
 impl Bits {
     /// Appends the lowest `count` bits, at most 32; the others are 0.
     #[expect(clippy::cast_possible_truncation, reason = "the lower half is taken")]
+    #[inline(always)]
     fn put(&mut self, bits: u32, count: u32) {
         self.held |= u64::from(bits) << self.count;
         self.count += count;
@@ -411,6 +426,7 @@ impl Code {
         }
     }
 
+    #[inline(always)]
     fn distance(&self, back: usize) -> Word {
         let less = u32::try_from(back.saturating_sub(1)).unwrap_or(0);
         let (symbol, extra) = match less.checked_ilog2() {
