@@ -12,6 +12,7 @@ pub mod usage;
 mod v1;
 mod v2;
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -87,6 +88,8 @@ pub struct Group {
     slots: Vec<Kept>,
     is_root: bool,
     schedulers: Schedulers,
+    /// The inode number of the file that tells CPU time, and that of the first file that was open then: as long as this one stays, so does the cgroup.
+    identity: Cell<Option<(u64, u64)>>,
 }
 
 impl std::fmt::Debug for KernelFile {
@@ -120,6 +123,7 @@ impl Group {
             slots,
             is_root,
             schedulers: Schedulers { bfq: true, bfq_times: true, cfq: true },
+            identity: Cell::new(None),
         }
     }
 
@@ -132,13 +136,16 @@ impl Group {
     /// What of the usage that was read last outlives the cgroup; `None` when the cgroup cannot be told from another of its name.
     #[must_use]
     pub fn totals(&self, host: &Reader, usage: &Usage) -> Option<Totals> {
-        let index =
-            self.files.iter().position(|file| matches!(file.name, "cpuacct.usage" | "cpu.stat") && Some(file.tree) == self.cpu_tree())?;
-        let kept = self.slots.get(index).and_then(Kept::inode);
-        let file = self.files.get(index)?;
-        let cgroup = match kept {
-            Some(cgroup) => cgroup,
-            None => host.inode(&self.layout.trees().get(file.tree as usize)?.as_ref()?.join(&self.relative).join(file.name))?,
+        let open = self.slots.iter().find_map(Kept::inode);
+        let cgroup = match self.identity.get() {
+            Some((cgroup, first)) if open == Some(first) => cgroup,
+            _ => {
+                let cpu = self.cpu_tree()?;
+                let name = self.files.iter().find(|file| matches!(file.name, "cpuacct.usage" | "cpu.stat") && file.tree == cpu)?.name;
+                let cgroup = host.inode(&self.layout.trees().get(cpu as usize)?.as_ref()?.join(&self.relative).join(name))?;
+                self.identity.set(open.map(|first| (cgroup, first)));
+                cgroup
+            }
         };
         Some(Totals { cgroup, cpu: usage.cpu_total, oom_kills: usage.oom_kills })
     }
