@@ -33,7 +33,7 @@ use self::machine::Machine;
 use self::network::Interface;
 use self::network_names::{NetworkNames, Subnet};
 use crate::cgroup::extras::huge_page_sizes;
-use crate::cgroup::{DeviceIo, Finder, Group, KEPT_FILES, Layout, Schedulers, Usage};
+use crate::cgroup::{DeviceIo, Finder, Group, KEPT_FILES, Layout, Schedulers, Totals, Usage};
 use crate::collect::{CollectError, Collector, Pass, Presence};
 use crate::docker::{Container, Inventory};
 use crate::host::{NetSource, Process, Reader};
@@ -112,6 +112,8 @@ struct Tracked {
     extra: Option<Box<Extra>>,
     /// Whether the cgroup was there at this scrape.
     there: bool,
+    /// What it used, and which cgroup that was.
+    totals: Option<Totals>,
     /// Scrapes since the limits were read.
     limits_age: Option<u32>,
 }
@@ -309,10 +311,8 @@ impl Collector for ContainersCollector {
             |io: &DeviceIo| self.devices.get(&(io.major, io.minor)).cloned().unwrap_or_else(|| format!("{}:{}", io.major, io.minor));
         families::write(&rows, &device, pass);
         drop(rows);
-        let host = &*pass.host;
         let living = self.tracked.iter().filter(|(_, tracked)| tracked.there);
-        let totals: Vec<_> = living.filter_map(|(id, tracked)| Some((id, tracked.group.as_ref()?.totals(host, &tracked.usage)?))).collect();
-        self.ledger.scrape(&inventory, totals.into_iter(), began, pass);
+        self.ledger.scrape(&inventory, living.filter_map(|(id, tracked)| Some((id, tracked.totals?))), began, pass);
         let told = inventory.containers.values().map(|container| &**container).filter(|container| !container.is_excluded());
         disk::write(told.clone(), &self.disk, pass);
         states::write(told, pass);
@@ -358,6 +358,7 @@ impl Tracked {
             network_names: NetworkNames::default(),
             extra: groups.any_of_container().then(Box::default),
             there: false,
+            totals: None,
             limits_age: None,
         }
     }
@@ -398,6 +399,8 @@ impl Tracked {
             pass.odd(&format_args!("container {:?} is running, and its cgroup is not in the tree", self.container.id));
             return;
         }
+        // At once, for another cgroup of its name may take its place.
+        self.totals = self.group.as_ref().and_then(|group| group.totals(pass.host, &self.usage));
         self.limits_age = Some(if limits { 0 } else { self.limits_age.unwrap_or(0).saturating_add(1) });
         if self.usage.oddities > 0 {
             pass.odd(&self.usage.example);

@@ -222,6 +222,8 @@ _MACHINE = {
 # Of these the host's own need not be told.
 OF_THE_HOST = ("container_fs_", "container_blkio_", "container_network_")
 
+FILES = tuple(_FILES)
+
 # What is not exported in every build, or on no machine of the lab: a family of these that is missing altogether is no fault.
 MAY_BE_MISSING = {
     *(name for name in (*_DISK, *_PROCESSES, *_SOCKETS, *_FILES, *_MACHINE) if name not in (

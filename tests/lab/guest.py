@@ -20,12 +20,13 @@ from life import Life
 from oracles import Place
 from proof import PATIENCE, Agent, Engine, compare, host, scrape, wait_for
 
-# What is proved in which Debian: all of it on the one with the older kernel and engine, and on the newer one what may differ there.
+# What is proved in which Debian. The life of containers takes an emulated machine half an hour, and the machine of the tests (cgroup v1) goes through it every time.
 SECTIONS = {
-    "bookworm": [("numbers",), ("files",), ("contained",), ("bytes_of_disk_and_network",), ("kills_for_want_of_memory",), ("names_and_limits",), ("restarts",), ("exit_codes",),
-                 ("health",), ("short_jobs", 20), ("agent_restarts",), ("engine_restarts",), ("containers_vanish", 30, 50)],
+    "bookworm": [("numbers",), ("files",), ("contained",), ("bytes_of_disk_and_network",)],
     "trixie": [("numbers",), ("files",), ("kills_for_want_of_memory",), ("restarts",)],
 }
+LIFE = [("kills_for_want_of_memory",), ("names_and_limits",), ("restarts",), ("exit_codes",), ("health",), ("short_jobs", 20), ("agent_restarts",), ("engine_restarts",),
+        ("containers_vanish", 30, 50)]
 passed = failed = 0
 
 
@@ -84,7 +85,9 @@ class Proof(Life):
             base = f"http://{address}:7537"
             wait_for("the agent in its container to know every container", lambda: (
                 lambda s: all(s.of("container_memory_usage_bytes", c) for c in self.all))(scrape(base)))
-            compare(check, "contained", base, self.engine, [host(self.engine), *self.all], rounds=3, keep=f"{OUT}/contained-containers.txt")
+            compare(check, "contained", base, self.engine, [host(self.engine), *self.all], rounds=2, keep=f"{OUT}/contained-containers.txt",
+                    # Disks are counted one container after the other, and sockets of another user's processes take a capability.
+                    lacks=[*families.FILES, "container_sockets"])
         except (Exception, SystemExit) as error:
             check("contained: could run to its end", False, " | ".join(str(error).split("\n")))
         finally:
@@ -118,6 +121,7 @@ def main():
     cli = argparse.ArgumentParser()
     cli.add_argument("suite", choices=SECTIONS)
     cli.add_argument("--without-ledger", action="store_true")
+    cli.add_argument("--life", action="store_true")
     options = cli.parse_args()
     os.makedirs(OUT, exist_ok=True)
     print(f"kernel {os.uname().release}, up {time.clock_gettime(time.CLOCK_BOOTTIME):.0f} s", flush=True)
@@ -144,7 +148,7 @@ def main():
         engine = Engine(docker, "/var/run/docker.sock", Place(2, lambda identity: f"system.slice/docker-{identity}.scope"))
         # /var/lib lies on a disk; /tmp may not.
         life = Proof(check, "native", agent, engine, Control(), "/var/lib/lab", not options.without_ledger)
-        for section, *words in SECTIONS[options.suite]:
+        for section, *words in SECTIONS[options.suite] + (LIFE if options.life else []):
             getattr(life, section)(*words)
         with open(f"{OUT}/native-metrics.txt", "w") as f:
             f.write(scrape(agent.base, "/metrics").text)

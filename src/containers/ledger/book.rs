@@ -95,7 +95,8 @@ impl Book {
         }
         self.make_room();
         let entry = self.entries.entry(id).or_default();
-        if entry.who.is_none() {
+        // What an event of a network tells is the network's name.
+        if entry.who.is_none() && !event.is_of_network() {
             identify(entry, &mut self.sums, &mut self.losses, labelling.container(inspected(event)).map(Arc::new));
         }
         if !is_new {

@@ -191,9 +191,25 @@ impl Keeper {
         let Some(id) = id_in(name).and_then(ContainerId::new) else { return };
         if self.living.get(&id).is_some_and(|living| living.path == parent.join(name)) {
             // The runtime removes it from one tree of v1 after the other: what it used may be there still.
+            let before = self.living.get(&id).and_then(|living| living.cgroup);
             self.read(&id, true);
-            self.gone(&id);
+            if before.is_some() && self.living.get(&id).is_some_and(|living| living.cgroup != before) {
+                self.renewed(&id);
+            } else {
+                self.gone(&id);
+            }
         }
+    }
+
+    /// A container was started anew before the end of its last cgroup was heard of: what is watched is that one's file.
+    fn renewed(&mut self, id: &ContainerId) {
+        let Some(living) = self.living.get_mut(id) else { return };
+        let path = living.path.clone();
+        if let (Some(watch), Some(watches)) = (living.watch.take(), &self.watches) {
+            watches.end(watch);
+            self.places.remove(&watch);
+        }
+        self.found(id, path);
     }
 
     fn changed(&mut self, watch: i32) {
@@ -239,8 +255,12 @@ impl Keeper {
         living.looked_at = Instant::now();
         match Totals::read(&mut self.host, layout, &living.path) {
             Some(totals) => {
-                living.cgroup = Some(totals.cgroup);
-                self.ledger.reading(id, &totals, is_last, now);
+                let before = living.cgroup.replace(totals.cgroup).filter(|before| *before != totals.cgroup);
+                // The last word is of the one before, and another of its name is there already.
+                if before.is_some() {
+                    self.ledger.ended(id, before);
+                }
+                self.ledger.reading(id, &totals, is_last && before.is_none(), now);
             }
             // A new one is not in all trees yet.
             None if living.cgroup.is_some() => self.gone(id),
@@ -377,9 +397,10 @@ impl Keeper {
 
     /// The kernel takes no more watches: it is told once, and the containers are looked at by time.
     fn no_watch(&mut self, error: &io::Error, setting: &str) {
-        self.ledger.lost("no_watch");
+        // What cannot be watched is tried again each second.
         if !self.told_why {
             self.told_why = true;
+            self.ledger.lost("no_watch");
             self.part.degraded(format!(
                 "inotify: {error}; what containers use is read by time, and what they used last may be lost: raise {setting} on this host"
             ));
