@@ -14,7 +14,7 @@ const WEB: &str = "490b5cf3381c77b97a686975f5d9261628927e4ef055b4484f9b2f8aa9e43
 /// The trees of v1 and of v2 with a container's cgroup in them, and the files of that.
 struct Trees {
     files: Vec<(usize, PathBuf, Vec<u8>)>,
-    hosts: [(Arc<Root>, Layout, PathBuf); 2],
+    hosts: [(Arc<Root>, Arc<Layout>, PathBuf); 2],
 }
 
 static TREES: LazyLock<Trees> = LazyLock::new(|| {
@@ -35,7 +35,7 @@ static TREES: LazyLock<Trees> = LazyLock::new(|| {
         }
         version += 1;
         let root = Arc::new(Root::find(Some(to.join("proc")), Some(to.join("sys")), Some(to.join("root")), None));
-        let layout = Layout::detect(&Reader::new(Arc::clone(&root))).expect("a cgroup tree");
+        let layout = Arc::new(Layout::detect(&Reader::new(Arc::clone(&root))).expect("a cgroup tree"));
         (root, layout, PathBuf::from(relative))
     });
     files.sort();
