@@ -103,6 +103,8 @@ pub struct Events {
     body: Body,
     buffer: BytesMut,
     searched: usize,
+    /// What comes until the next line feed is the rest of an event that was too large.
+    skips: bool,
     host: Arc<str>,
     limit: Duration,
 }
@@ -115,7 +117,7 @@ impl fmt::Debug for Events {
 
 impl Events {
     pub(super) fn new(body: Body, host: Arc<str>, limit: Duration) -> Self {
-        Self { body, buffer: BytesMut::new(), searched: 0, host, limit }
+        Self { body, buffer: BytesMut::new(), searched: 0, skips: false, host, limit }
     }
 
     /// The next event; `None` when the engine ended the stream. Nothing is lost when the future is dropped before it is ready.
@@ -128,7 +130,7 @@ impl Events {
             if let Some(length) = memchr::memchr(b'\n', self.buffer.get(self.searched..).unwrap_or_default()) {
                 let line = self.buffer.split_to(self.searched + length + 1);
                 self.searched = 0;
-                if line.trim_ascii().is_empty() {
+                if std::mem::take(&mut self.skips) || line.trim_ascii().is_empty() {
                     continue;
                 }
                 match decode(&line).transpose() {
@@ -140,8 +142,10 @@ impl Events {
             if self.buffer.len() > LARGEST_EVENT {
                 self.buffer.clear();
                 self.searched = 0;
-                self.body = Box::pin(futures_util::stream::empty());
-                return Some(Err(self.garbled("an event larger than 1 MiB".to_owned())));
+                // The stream goes on: the next one would begin with the same event.
+                if !std::mem::replace(&mut self.skips, true) {
+                    return Some(Err(self.garbled("an event larger than 1 MiB".to_owned())));
+                }
             }
             match self.body.next().await? {
                 Ok(chunk) => self.buffer.extend_from_slice(&chunk),
@@ -176,6 +180,18 @@ fn decode(line: &[u8]) -> Result<Option<ContainerEvent>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_event_that_is_too_large_costs_itself_only() {
+        let good = |number: u32| format!(r#"{{"Type":"container","Action":"die","Actor":{{"ID":"{number}"}},"timeNano":{number}}}"#);
+        let large = format!("{}\n{}\n{}\n", good(1), "x".repeat(LARGEST_EVENT * 5 / 2), good(2)).into_bytes();
+        let chunks: Vec<_> = large.chunks(100_000).map(|chunk| Ok(bytes::Bytes::copy_from_slice(chunk))).collect();
+        let mut events = Events::new(Box::pin(futures_util::stream::iter(chunks)), "engine".into(), Duration::from_secs(1));
+        assert_eq!(events.next().await.unwrap().unwrap().id, "1");
+        assert!(events.next().await.unwrap().unwrap_err().is_garbled());
+        assert_eq!(events.next().await.unwrap().unwrap().id, "2");
+        assert!(events.next().await.is_none());
+    }
 
     #[test]
     fn an_event_of_either_api() {

@@ -455,6 +455,44 @@ mod tests {
         assert!(reader.attribute("class/nothing").unwrap_err().is_absent());
     }
 
+    /// A file of the kernel's stays open and is read as it is now; any other may be replaced by one of its name.
+    #[test]
+    fn only_the_kernel_s_files_stay_open() {
+        let mut reader = Reader::new(Arc::new(Root::find(Some("/proc".into()), Some("/sys".into()), None, None)));
+        let uptime = reader.proc("uptime").unwrap().to_vec();
+        while reader.proc("uptime").unwrap() == uptime {}
+        assert_eq!(reader.open.len(), 1);
+        reader.proc(&format!("{}/stat", std::process::id())).unwrap();
+        assert_eq!(reader.open.len(), 1, "processes come and go");
+        let directory = tempfile::tempdir().unwrap();
+        let proc = directory.path().join("proc");
+        std::fs::create_dir_all(proc.join("net")).unwrap();
+        let mut reader = self::reader(directory.path());
+        for text in ["first\n", "second\n"] {
+            for name in ["stat", "net/tcp"] {
+                std::fs::write(proc.join("new"), text).unwrap();
+                std::fs::rename(proc.join("new"), proc.join(name)).unwrap();
+            }
+            assert_eq!(reader.proc("stat").unwrap(), text.as_bytes());
+            let mut lines = Vec::new();
+            reader.net_lines("tcp", |line| lines.push(line.to_vec())).unwrap();
+            assert_eq!(lines, [text.trim_end().as_bytes()]);
+        }
+        assert!(reader.open.is_empty());
+    }
+
+    /// That a tree is there is looked at anew in each scrape.
+    #[test]
+    fn a_tree_that_goes_is_noticed_by_the_next_scrape() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(directory.path().join("sys/class")).unwrap();
+        let mut reader = reader(directory.path());
+        assert!(reader.sys("nothing").unwrap_err().is_absent());
+        std::fs::remove_dir(directory.path().join("sys/class")).unwrap();
+        reader.begin();
+        assert!(!reader.sys("nothing").unwrap_err().is_absent());
+    }
+
     #[test]
     fn lines_are_given_whole_however_long_the_file_is() {
         let directory = tempfile::tempdir().unwrap();

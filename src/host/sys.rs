@@ -244,6 +244,12 @@ mod tests {
     }
 
     #[test]
+    fn the_code_comes_back() {
+        give_back_code();
+        assert_eq!([3, 1, 2].map(|number: u32| number.to_string()).concat(), "312");
+    }
+
+    #[test]
     fn the_kernel_s_clock_answers() {
         // A sandbox may forbid the call; then it says so.
         match adjtimex() {

@@ -165,6 +165,13 @@ impl Keeper {
                     Watched::Ended(watch) => drop(self.places.remove(&watch)),
                     Watched::Overflow => {
                         self.ledger.lost("queue_overflow");
+                        // Which of the watched files are there no more was among what is lost.
+                        for living in self.living.values_mut() {
+                            if let (Some(watch), Some(watches)) = (living.watch.take(), &self.watches) {
+                                watches.end(watch);
+                                self.places.remove(&watch);
+                            }
+                        }
                         self.rescan();
                     }
                 }

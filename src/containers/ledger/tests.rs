@@ -113,6 +113,20 @@ fn an_end_waits_for_its_cgroup_and_not_for_ever() {
     assert_eq!((book.exits(2, "oom_killed"), book.entries[&id(2)].oom_kills()), (1, 1), "the engine saw the kill");
 }
 
+/// `docker start` of a container that is not known yet tells its network first, and that event's attributes are the network's.
+#[test]
+fn a_network_s_event_names_no_container() {
+    let mut book = Book::default();
+    let mut connect = event(1, "connect", START, &[("container", id(1).as_str()), ("type", "bridge")]);
+    connect.attributes.retain(|name, _| matches!(&**name, "name" | "container" | "type"));
+    book.take(&connect, START);
+    book.take(&event(1, "start", START + 1, &[]), START);
+    book.take(&die(1, START + 2, "0"), START);
+    book.take(&event(1, "destroy", START + 3, &[]), START);
+    book.tick(START + 100 * SECOND);
+    assert_eq!((book.exits(1, "success"), book.sum(1).exits.iter().sum::<u64>()), (1, 1));
+}
+
 #[test]
 fn without_any_cgroup_the_engine_s_events_are_one_kill() {
     let mut book = Book::default();
