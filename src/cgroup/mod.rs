@@ -13,10 +13,14 @@ mod v1;
 mod v2;
 
 use std::cell::Cell;
+use std::hash::Hash as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::host::{Kept, Reader};
+use xxhash_rust::xxh3::Xxh3Default;
+
+use crate::host::{Kept, ReadError, Reader};
 
 pub use detect::Layout;
 pub use extras::{Extras, Wanted};
@@ -54,8 +58,8 @@ struct KernelFile {
 enum How {
     /// At each scrape, and kept open between: opening is most of what reading such a small file costs.
     Kept,
-    /// As [`How::Kept`], where the CPUs one by one were not told.
-    Sum,
+    /// As [`How::Kept`]; as long as these say what they said, nothing ran in the cgroup and nothing was charged to it ([`Rest`]).
+    Witness,
     /// As [`How::Kept`], where the bytes of a device were told, without which there are no operations.
     Operations,
     /// As [`How::Kept`], where there is a quota; without one nothing is counted there.
@@ -72,7 +76,7 @@ enum How {
 
 impl How {
     const fn keeps(self) -> bool {
-        matches!(self, Self::Kept | Self::Sum | Self::Operations | Self::Quota)
+        matches!(self, Self::Kept | Self::Witness | Self::Operations | Self::Quota)
     }
 }
 
@@ -90,7 +94,25 @@ pub struct Group {
     schedulers: Schedulers,
     /// The inode number of the file that tells CPU time, and that of the first file that was open then: as long as this one stays, so does the cgroup.
     identity: Cell<Option<(u64, u64)>>,
+    rest: Option<Rest>,
 }
+
+/// How long a cgroup has told the same.
+#[derive(Debug, Clone, Copy)]
+struct Rest {
+    /// What its witnesses said, as a hash.
+    witnesses: u64,
+    /// Everything it told, as a hash.
+    told: u64,
+    /// Since when.
+    since: Instant,
+    /// Whether that is long enough: then the witnesses alone are read.
+    asleep: bool,
+}
+
+/// After so long without any change of any number a cgroup is asleep. What goes on without the cgroup's own processes (a stall that lasts, pages on their way to the
+/// disk, a process that waits to be reaped) shows itself in this time.
+const UNTIL_ASLEEP: Duration = Duration::from_secs(10);
 
 impl std::fmt::Debug for KernelFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -99,7 +121,7 @@ impl std::fmt::Debug for KernelFile {
 }
 
 /// How many descriptors a [`Group`] that keeps its files holds at most.
-pub const KEPT_FILES: usize = 17;
+pub const KEPT_FILES: usize = 18;
 
 impl Group {
     /// The cgroup at `relative` (`docker/<id>`; the empty path is the root) of every tree of `layout`. With `keep`, files that are read at each
@@ -124,6 +146,7 @@ impl Group {
             is_root,
             schedulers: Schedulers { bfq: true, bfq_times: true, cfq: true },
             identity: Cell::new(None),
+            rest: None,
         }
     }
 
@@ -166,15 +189,18 @@ impl Group {
     /// Reads into `usage`, replacing what was there; the limits only with `limits`, else they stay. Says whether the cgroup is there at all.
     ///
     /// A file that is not there leaves its fields `None`: another kernel, a controller that is off, a cgroup that went away in the middle. One that cannot be
-    /// read or understood is told to `usage`, and the rest goes on.
+    /// read or understood is told to `usage`, and the rest goes on. Of a cgroup that sleeps, `usage` stays as it is; with `limits`, all is read in any case.
     pub fn read(&mut self, host: &mut Reader, usage: &mut Usage, limits: bool) -> bool {
+        if !limits && self.sleeps(host) {
+            return true;
+        }
         usage.clear(limits);
         let mut there = false;
+        let mut witnesses = Xxh3Default::new();
         let trees = self.layout.trees();
         for (index, file) in self.files.iter().enumerate() {
             let wanted = match file.how {
-                How::Kept => true,
-                How::Sum => usage.cpu_each.iter().all(|time| *time == 0),
+                How::Kept | How::Witness => true,
                 How::Operations => !usage.io.is_empty(),
                 How::Quota => usage.limits.cpu_quota.is_some(),
                 How::Bfq => self.schedulers.bfq,
@@ -182,18 +208,13 @@ impl Group {
                 How::Cfq => self.schedulers.cfq,
                 How::Limit => limits,
             };
-            if !wanted {
-                continue;
-            }
-            let Some(Some(tree)) = trees.get(file.tree as usize) else { continue };
-            let slot = self.slots.get_mut(index).filter(|_| file.how.keeps());
-            let read = match slot {
-                Some(slot) => host.kept(tree, &self.relative, file.name, slot),
-                None => host.within(tree, &self.relative, file.name),
-            };
-            match read {
+            let Some(Some(tree)) = trees.get(file.tree as usize).filter(|_| wanted) else { continue };
+            match read_file(file, index, tree, &self.relative, &mut self.slots, host) {
                 Ok(bytes) => {
                     there = true;
+                    if file.how == How::Witness {
+                        witnesses.update(bytes);
+                    }
                     if !(file.parse)(bytes, usage) {
                         usage
                             .odd(&format_args!("{}: nothing in it can be understood", tree.join(&self.relative).join(file.name).display()));
@@ -207,18 +228,163 @@ impl Group {
             }
         }
         usage.complete(self.is_root);
+        self.rest = there.then(|| self.rests(witnesses.digest(), usage));
         there
+    }
+
+    /// Whether the cgroup's witnesses say what they said when it went to sleep. A sleeper costs three reads, and one that is awake seventeen.
+    fn sleeps(&mut self, host: &mut Reader) -> bool {
+        let Some(rest) = self.rest.filter(|rest| rest.asleep) else { return false };
+        let mut witnesses = Xxh3Default::new();
+        let trees = self.layout.trees();
+        for (index, file) in self.files.iter().enumerate().filter(|(_, file)| file.how == How::Witness) {
+            let Some(Some(tree)) = trees.get(file.tree as usize) else { continue };
+            match read_file(file, index, tree, &self.relative, &mut self.slots, host) {
+                Ok(bytes) => witnesses.update(bytes),
+                Err(error) if error.is_absent() => {}
+                Err(_) => return false,
+            }
+        }
+        witnesses.digest() == rest.witnesses
+    }
+
+    /// What is known of its rest, after all was read.
+    fn rests(&self, witnesses: u64, usage: &Usage) -> Rest {
+        let mut told = Xxh3Default::new();
+        usage.hash(&mut told);
+        let (told, now) = (told.digest(), Instant::now());
+        match self.rest {
+            Some(rest) if (rest.witnesses, rest.told) == (witnesses, told) => {
+                // Dirty pages go to the disk when the kernel thinks it is time.
+                let calm = usage.oddities == 0 && usage.memory_dirty.unwrap_or(0) == 0 && usage.memory_writeback.unwrap_or(0) == 0;
+                let asleep = !self.is_root && calm && now.duration_since(rest.since) >= UNTIL_ASLEEP;
+                Rest { asleep, ..rest }
+            }
+            _ => Rest { witnesses, told, since: now, asleep: false },
+        }
+    }
+}
+
+/// Reads one file of a cgroup, by its slot where it has one.
+fn read_file<'a>(
+    file: &KernelFile,
+    index: usize,
+    tree: &Path,
+    relative: &Path,
+    slots: &mut [Kept],
+    host: &'a mut Reader,
+) -> Result<&'a [u8], ReadError> {
+    match slots.get_mut(index).filter(|_| file.how.keeps()) {
+        Some(slot) => host.kept(tree, relative, file.name, slot),
+        None => host.within(tree, relative, file.name),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::host::Root;
 
     #[test]
     fn kept_files_are_bounded() {
         for files in [v1::FILES, v2::FILES] {
             assert!(files.iter().filter(|file| file.how.keeps()).count() <= KEPT_FILES);
         }
+    }
+
+    /// A cgroup of v2 in a folder; its files are written as the kernel's would change.
+    struct Folder {
+        at: tempfile::TempDir,
+        host: Reader,
+        group: Group,
+        usage: Usage,
+    }
+
+    impl Folder {
+        fn new(keep: bool) -> Self {
+            let at = tempfile::tempdir().unwrap();
+            let host = Reader::new(Arc::new(Root::find(Some(at.path().into()), Some(at.path().into()), Some(at.path().into()), None)));
+            fs::create_dir(at.path().join("c")).unwrap();
+            let group = Group::new(&Arc::new(Layout::V2 { root: at.path().into() }), Path::new("c"), keep);
+            let mut folder = Self { at, host, group, usage: Usage::default() };
+            folder.has("cpu.stat", "usage_usec 5\n");
+            folder.has("memory.current", "4096\n");
+            folder.has("memory.stat", "anon 100\nfile_dirty 0\n");
+            folder.has("pids.current", "1\n");
+            folder
+        }
+
+        fn has(&mut self, name: &str, text: &str) {
+            fs::write(self.at.path().join("c").join(name), text).unwrap();
+        }
+
+        /// Reads it, `seconds` after it was read the last time.
+        fn read(&mut self, seconds: u64, limits: bool) -> Option<u64> {
+            if let Some(rest) = &mut self.group.rest {
+                rest.since -= Duration::from_secs(seconds);
+            }
+            assert!(self.group.read(&mut self.host, &mut self.usage, limits));
+            self.usage.threads
+        }
+
+        fn falls_asleep(&mut self) {
+            self.read(0, false);
+            self.read(11, false);
+        }
+    }
+
+    #[test]
+    fn of_a_sleeper_the_witnesses_alone_are_read() {
+        for keep in [false, true] {
+            let mut folder = Folder::new(keep);
+            assert_eq!(folder.read(0, false), Some(1));
+            folder.has("pids.current", "2\n");
+            // It is not asleep after nine seconds, and what changed makes it wait again.
+            assert_eq!(folder.read(9, false), Some(2));
+            folder.has("pids.current", "3\n");
+            assert_eq!(folder.read(11, false), Some(3));
+            assert_eq!(folder.read(11, false), Some(3));
+            folder.has("pids.current", "4\n");
+            assert_eq!(folder.read(0, false), Some(3), "it sleeps");
+            assert_eq!((folder.usage.cpu_total, folder.usage.memory_anon), (Some(5000), Some(100)), "what was read stays");
+            assert_eq!(folder.read(0, true), Some(4), "with the limits all is read");
+        }
+    }
+
+    #[test]
+    fn each_witness_wakes_it() {
+        for (name, text) in [("cpu.stat", "usage_usec 6\n"), ("memory.current", "8192\n"), ("io.stat", "8:0 rbytes=1\n")] {
+            let mut folder = Folder::new(true);
+            folder.falls_asleep();
+            folder.has("pids.current", "2\n");
+            assert_eq!(folder.read(0, false), Some(1), "{name}");
+            folder.has(name, text);
+            assert_eq!(folder.read(0, false), Some(2), "{name}");
+        }
+    }
+
+    /// Pages that are on their way to the disk change numbers though nothing runs, and so does what cannot be read now.
+    #[test]
+    fn what_is_not_at_rest_does_not_sleep() {
+        for (name, text) in
+            [("memory.stat", "anon 1\nfile_dirty 4096\n"), ("memory.stat", "anon 1\nfile_writeback 4096\n"), ("memory.stat", "odd\n")]
+        {
+            let mut folder = Folder::new(true);
+            folder.has(name, text);
+            folder.falls_asleep();
+            folder.has("pids.current", "2\n");
+            assert_eq!(folder.read(0, false), Some(2), "{text}");
+        }
+    }
+
+    #[test]
+    fn one_that_is_gone_does_not_sleep() {
+        let mut folder = Folder::new(false);
+        folder.falls_asleep();
+        fs::remove_dir_all(folder.at.path().join("c")).unwrap();
+        assert!(!folder.group.read(&mut folder.host, &mut folder.usage, false));
+        assert_eq!(folder.usage.threads, None);
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 /// The numbers of one cgroup. `None` is what the host does not tell: another version, an older kernel, a controller that is off.
 ///
 /// Counters of time are in nanoseconds, those of pressure in microseconds, memory is in bytes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "fields are named after the kernel's own words; what is not plain has its line")]
 pub struct Usage {
     pub cpu_total: Option<u64>,
@@ -71,7 +71,7 @@ pub struct Usage {
 }
 
 /// What is allowed. 0 stands for no limit where the field's word for it is 0 (cAdvisor's).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// Microseconds.
     pub cpu_period: Option<u64>,
@@ -94,7 +94,7 @@ pub struct Limits {
 }
 
 /// How much was read and written on one device.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "plain")]
 pub struct DeviceIo {
     pub major: u32,
@@ -134,7 +134,7 @@ pub struct DeviceIo {
 }
 
 /// Schedulers of v1 that count for each cgroup.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Schedulers {
     /// bfq: bytes and operations.
     pub bfq: bool,
@@ -145,7 +145,7 @@ pub struct Schedulers {
 }
 
 /// How long tasks waited for a resource, microseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Pressure {
     /// At least one task waited.
     pub some: u64,

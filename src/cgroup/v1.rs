@@ -10,8 +10,9 @@ pub(super) const FILES: &[KernelFile] = &[
     KernelFile {
         tree: Tree::Cpuacct,
         name: "cpuacct.usage",
-        how: How::Sum,
-        parse: |bytes, usage| set(&mut usage.cpu_total, number(bytes)),
+        how: How::Witness,
+        // Where the CPUs one by one are told, their sum is what is told of all.
+        parse: |bytes, usage| usage.cpu_each.iter().any(|time| *time > 0) || set(&mut usage.cpu_total, number(bytes)),
     },
     KernelFile { tree: Tree::Cpuacct, name: "cpuacct.stat", how: How::Kept, parse: cpu_times },
     KernelFile { tree: Tree::Cpu, name: "cpu.cfs_quota_us", how: How::Limit, parse: quota },
@@ -20,7 +21,7 @@ pub(super) const FILES: &[KernelFile] = &[
     KernelFile {
         tree: Tree::Memory,
         name: "memory.usage_in_bytes",
-        how: How::Kept,
+        how: How::Witness,
         parse: |bytes, usage| set(&mut usage.memory_usage, number(bytes)),
     },
     KernelFile {

@@ -7,16 +7,16 @@ use super::{How, KernelFile, Tree};
 use crate::host::parse::{fields, lines, unsigned};
 
 pub(super) const FILES: &[KernelFile] = &[
-    file("cpu.stat", How::Kept, cpu),
+    file("cpu.stat", How::Witness, cpu),
     file("memory.stat", How::Kept, memory),
-    file("memory.current", How::Kept, |bytes, usage| set(&mut usage.memory_usage, number(bytes))),
+    file("memory.current", How::Witness, |bytes, usage| set(&mut usage.memory_usage, number(bytes))),
     // Since Linux 5.19.
     file("memory.peak", How::Kept, |bytes, usage| set(&mut usage.memory_max_usage, number(bytes))),
     file("memory.swap.current", How::Kept, |bytes, usage| set(&mut usage.memory_swap, number(bytes))),
     file("memory.events", How::Kept, memory_events),
     file("pids.current", How::Kept, |bytes, usage| set(&mut usage.threads, number(bytes))),
     file("cgroup.procs", How::Kept, |bytes, usage| set(&mut usage.processes, Some(count_lines(bytes)))),
-    file("io.stat", How::Kept, io),
+    file("io.stat", How::Witness, io),
     file("cpu.pressure", How::Kept, |bytes, usage| set(&mut usage.pressure_cpu, pressure(bytes))),
     file("memory.pressure", How::Kept, |bytes, usage| set(&mut usage.pressure_memory, pressure(bytes))),
     file("io.pressure", How::Kept, |bytes, usage| set(&mut usage.pressure_io, pressure(bytes))),
