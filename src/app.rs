@@ -145,6 +145,7 @@ pub async fn run(config: Config, inherited: Vec<OwnedFd>, reread: &(dyn Fn() -> 
         endings = Some(Endings::start(Arc::clone(&root), inventory.clone(), ledger.clone(), part).map_err(system)?);
         let options = ContainersOptions { groups: config.docker.groups, ..ContainersOptions::default() };
         let mut collector = ContainersCollector::new(inventory.clone(), options).with_ledger(ledger);
+        tokio::spawn(collector.networks().follow(inventory.clone()));
         let docker = &config.docker;
         if docker.disk.mode != DiskMode::Off {
             let (told, root) = (docker.containers_dir.clone(), Arc::clone(&root));

@@ -13,6 +13,7 @@ pub mod ledger;
 mod machine;
 mod network;
 mod network_names;
+mod open_networks;
 mod states;
 mod topology;
 
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::sync::watch;
+use xxhash_rust::xxh3::xxh3_64;
 
 use self::activity::{Activities, is_in_root};
 use self::disk::DiskTable;
@@ -32,6 +34,7 @@ use self::ledger::Ledger;
 use self::machine::Machine;
 use self::network::Interface;
 use self::network_names::{NetworkNames, Subnet};
+pub use self::open_networks::OpenNetworks;
 use crate::cgroup::extras::huge_page_sizes;
 use crate::cgroup::{DeviceIo, Finder, Group, KEPT_FILES, Layout, Schedulers, Totals, Usage};
 use crate::collect::{CollectError, Collector, Pass, Presence};
@@ -41,13 +44,13 @@ use crate::logs::ContainerId;
 use crate::model::{Kind, LabelSet};
 use crate::swarm::identity::own_container_id;
 
-/// After so many scrapes the limits of a container are read again, though the engine said nothing of a change.
+/// After so many scrapes the limits of a container are read again, though the engine said nothing of a change, and all else, though it sleeps.
 const SCRAPES_BETWEEN_LIMITS: u32 = 20;
 /// After so many scrapes the names of block devices are looked up again.
 const SCRAPES_BETWEEN_DEVICES: u32 = 100;
 
-/// What a container takes of them at most: its files, and its first process.
-const DESCRIPTORS: u64 = KEPT_FILES as u64 + 1;
+/// What a container takes of them at most: its files, its first process, and the interfaces of that.
+const DESCRIPTORS: u64 = KEPT_FILES as u64 + 2;
 
 /// Descriptors that are left to the host's collectors, the web and the sinks.
 const OTHERS: u64 = 1024;
@@ -55,7 +58,7 @@ const OTHERS: u64 = 1024;
 /// What the collector may use.
 #[derive(Debug, Clone, Copy)]
 pub struct ContainersOptions {
-    /// How many descriptors may be kept open between scrapes, at most 18 for each container, 15 where it has no quota and writes nothing; beyond it files are opened at each
+    /// How many descriptors may be kept open between scrapes, at most 20 for each container, 17 where it has no quota and writes nothing; beyond it files are opened at each
     /// scrape, which takes three times as long. An open one takes 4.4 kB of the kernel's memory, which counts as the agent's: 7 MB with a hundred containers, 54 MB
     /// at the bound. Never more than is left of what the process may open without a quarter, which is for logs, and without a thousand for all else.
     pub kept_files: u64,
@@ -93,6 +96,7 @@ pub struct ContainersCollector {
     scrapes: u32,
     disk: DiskTable,
     ledger: Ledger,
+    networks: OpenNetworks,
 }
 
 /// A running container between two scrapes.
@@ -110,6 +114,8 @@ struct Tracked {
     network_names: NetworkNames,
     /// What the groups that are on tell; `None` where none is.
     extra: Option<Box<Extra>>,
+    /// What `net/dev` said last, as a hash.
+    network_told: Option<u64>,
     /// Whether the cgroup was there at this scrape.
     there: bool,
     /// What it used, and which cgroup that was.
@@ -125,6 +131,7 @@ struct Round<'a> {
     groups: Groups,
     huge_pages: &'a [String],
     own: Option<&'a ContainerId>,
+    networks: &'a OpenNetworks,
 }
 
 impl ContainersCollector {
@@ -151,7 +158,14 @@ impl ContainersCollector {
             scrapes: 0,
             disk: DiskTable::default(),
             ledger: Ledger::default(),
+            networks: OpenNetworks::default(),
         }
+    }
+
+    /// The files that the collector keeps open of containers' networks; who starts the collector has them [follow](OpenNetworks::follow) the inventory.
+    #[must_use]
+    pub fn networks(&self) -> OpenNetworks {
+        self.networks.clone()
     }
 
     /// The same collector, which tells of disk usage what the table says.
@@ -175,7 +189,13 @@ impl ContainersCollector {
         }
         self.followed = Some(Arc::clone(inventory));
         let runs = |container: &Container| container.is_running() && !container.is_excluded();
-        self.tracked.retain(|id, _| inventory.containers.get(id).is_some_and(|container| runs(container)));
+        self.tracked.retain(|id, _| {
+            let stays = inventory.containers.get(id).is_some_and(|container| runs(container));
+            if !stays {
+                self.networks.close(id);
+            }
+            stays
+        });
         let tracked = &self.tracked;
         self.finder.retain(|id| ContainerId::new(id).is_some_and(|id| tracked.contains_key(&id)));
         for (id, container) in inventory.containers.iter().filter(|(_, container)| runs(container)) {
@@ -214,6 +234,7 @@ impl ContainersCollector {
             groups: self.groups,
             huge_pages: self.huge_pages.as_deref().unwrap_or_default(),
             own: self.own.as_ref(),
+            networks: &self.networks,
         };
         let mut kept = self.tracked.values().map(Tracked::descriptors).sum::<u64>();
         self.finder.begin();
@@ -356,6 +377,7 @@ impl Tracked {
             in_root: false,
             interfaces: Vec::new(),
             network_names: NetworkNames::default(),
+            network_told: None,
             extra: groups.any_of_container().then(Box::default),
             there: false,
             totals: None,
@@ -366,7 +388,7 @@ impl Tracked {
     /// How many it holds, and how many it may come to hold at this scrape.
     fn descriptors(&self) -> u64 {
         match &self.group {
-            Some(group) if self.keeps_files => group.open_files() as u64 + 1,
+            Some(group) if self.keeps_files => group.open_files() as u64 + 2,
             None if self.keeps_files => DESCRIPTORS,
             _ => 1,
         }
@@ -378,6 +400,7 @@ impl Tracked {
             self.process = None;
             // A start makes a new cgroup, of the same name or of another.
             self.group = None;
+            self.network_told = None;
         }
         self.limits_age = None;
         self.container = container.clone();
@@ -392,16 +415,20 @@ impl Tracked {
             finder.forget(self.container.id.as_str());
             self.there = self.read_group(round, finder, true, pass);
         }
-        self.interfaces.clear();
         if !self.there {
-            self.group = None;
-            self.process = None;
+            (self.group, self.process) = (None, None);
+            self.forget_network(round.networks);
             pass.odd(&format_args!("container {:?} is running, and its cgroup is not in the tree", self.container.id));
             return;
         }
         // At once, for another cgroup of its name may take its place.
         self.totals = self.group.as_ref().and_then(|group| group.totals(pass.host, &self.usage));
-        self.limits_age = Some(if limits { 0 } else { self.limits_age.unwrap_or(0).saturating_add(1) });
+        self.limits_age = Some(match self.limits_age {
+            // Each at its own scrape, or each twentieth would be a slow one.
+            None => self.container.id.as_str().bytes().take(2).map(u32::from).sum::<u32>() % SCRAPES_BETWEEN_LIMITS,
+            Some(_) if limits => 0,
+            Some(age) => age.saturating_add(1),
+        });
         if self.usage.oddities > 0 {
             pass.odd(&self.usage.example);
         }
@@ -413,10 +440,13 @@ impl Tracked {
             }
         }
         let own_network = self.container.has_own_network();
-        if (own_network || round.groups.process) && self.find_process(round.own, pass) {
-            if own_network {
-                self.read_network(pass);
-            }
+        let process_is_known = (own_network || round.groups.process) && self.find_process(round.own, pass);
+        if process_is_known && own_network {
+            self.read_network(round.networks, pass);
+        } else {
+            self.forget_network(round.networks);
+        }
+        if process_is_known {
             if let (Some(extra), Some(process), true) = (&mut self.extra, &self.process, round.groups.reads_process()) {
                 extra.read(round.groups, process, &self.container, pass);
             }
@@ -459,20 +489,37 @@ impl Tracked {
     }
 
     /// The counters of the first process' network namespace.
-    fn read_network(&mut self, pass: &mut Pass<'_>) {
-        let Some(process) = &self.process else { return };
-        match pass.host.of_process(process, "net/dev") {
+    fn read_network(&mut self, networks: &OpenNetworks, pass: &mut Pass<'_>) {
+        let (Some(process), Some(pid)) = (&self.process, self.container.pid) else { return };
+        let read = match self.keeps_files {
+            true => networks.read(&self.container.id, pid, process, pass.host),
+            false => pass.host.of_process(process, "net/dev"),
+        };
+        match read {
             Ok(bytes) => {
+                let told = Some(xxh3_64(bytes));
+                if self.network_told == told {
+                    return;
+                }
                 let odd = network::parse(bytes, &mut self.interfaces);
+                // What is odd is told at each scrape.
+                self.network_told = told.filter(|_| odd == 0);
                 if odd > 0 {
                     pass.odd(&format_args!("net/dev of container {:?} has lines that cannot be understood", self.container.id));
                 }
             }
             Err(error) => {
                 self.process = None;
+                self.forget_network(networks);
                 pass.odd(&error);
             }
         }
+    }
+
+    fn forget_network(&mut self, networks: &OpenNetworks) {
+        networks.close(&self.container.id);
+        self.network_told = None;
+        self.interfaces.clear();
     }
 
     /// The names of the networks that the interfaces are in.

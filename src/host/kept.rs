@@ -26,7 +26,7 @@ pub struct Kept {
 }
 
 /// A process, held by its directory in procfs. The handle stays with the process that it was opened for: when that one has ended, reading fails, also when its
-/// number has been given to another. It holds no namespace alive.
+/// number has been given to another. It holds no namespace alive, unlike a file of its `net/`.
 #[derive(Debug)]
 pub struct Process {
     directory: OwnedFd,
@@ -131,6 +131,29 @@ impl Reader {
         let read = opened.map_err(io::Error::from).and_then(|file| read_at_start(&File::from(file), &mut self.buffer));
         match read {
             Ok(()) => Ok(&self.buffer),
+            Err(source) => Err(ReadError { path: process.path.join(name), source }),
+        }
+    }
+
+    /// As [`Reader::of_process`], of a file whose lines are short, and leaves it open in `slot` for the next time, which asks no process any more. A file of
+    /// `net/` holds the process' namespace.
+    ///
+    /// # Errors
+    /// As [`Reader::of_process`].
+    pub fn kept_of_process(&mut self, process: &Process, name: &str, slot: &mut Kept) -> Result<&[u8], ReadError> {
+        if let Some(file) = &slot.file {
+            if read_short_at_start(file, &mut self.buffer).is_ok() {
+                return Ok(&self.buffer);
+            }
+            slot.file = None;
+        }
+        let opened = rustix::fs::openat(&process.directory, name, OFlags::RDONLY | OFlags::CLOEXEC | WITHOUT_WAITING, Mode::empty());
+        let file = opened.map_err(io::Error::from).map(File::from);
+        match file.and_then(|file| read_short_at_start(&file, &mut self.buffer).map(|()| file)) {
+            Ok(file) => {
+                slot.file = Some(file);
+                Ok(&self.buffer)
+            }
             Err(source) => Err(ReadError { path: process.path.join(name), source }),
         }
     }
