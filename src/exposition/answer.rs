@@ -42,6 +42,17 @@ impl Answer {
         pieces(&self.text, &self.sets)
     }
 
+    /// The part that begins at `at` in the text, and where the next one begins; `None` at the end.
+    pub fn piece(&self, at: usize) -> Option<(Piece<'_>, usize)> {
+        let rest = self.text.get(at..)?;
+        let piece = pieces(rest, &self.sets).next()?;
+        let length = match piece {
+            Piece::Plain(bytes) => bytes.len(),
+            Piece::Set(..) => MARK_LENGTH,
+        };
+        Some((piece, at + length))
+    }
+
     /// The length of the whole text.
     #[must_use]
     pub fn length(&self) -> usize {

@@ -1,11 +1,16 @@
-//! How an answer is coded: zstd, gzip or not at all, as the client asks (RFC 9110, 12.5.3). Coding a large answer takes milliseconds of a processor, so it runs
-//! beside the sockets' workers.
+//! How an answer is coded: zstd, gzip or not at all, as the client asks (RFC 9110, 12.5.3). Coding a large answer takes milliseconds of a processor: gzip is coded
+//! frame by frame as the client takes it, the others beside the sockets' workers.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
 use hyper::header::{self, HeaderMap};
 use tokio::sync::Semaphore;
 
-use super::gzip::gzip;
+use super::gzip::Encoder;
 use crate::exposition::{Answer, Format};
 
 /// Answers coded at one time: more would take processors from what the node is for.
@@ -65,11 +70,11 @@ impl Coding {
     }
 
     /// Puts an answer into `format` and codes it; `None` when that failed, which it does not but for a lack of memory.
-    pub(super) async fn coded(self, format: Format, answer: Answer) -> Option<Bytes> {
+    pub(super) async fn coded(self, format: Format, answer: Answer) -> Option<Body> {
         if self == Self::Identity && format == Format::Text && answer.sets.is_empty() {
-            return Some(answer.text);
+            return Some(answer.text.into());
         }
-        if answer.sets.is_empty() && answer.text.len() <= SMALL {
+        if answer.sets.is_empty() && answer.text.len() <= SMALL || self == Self::Gzip && format == Format::Text {
             return self.code(format, answer);
         }
         let Ok(permit) = CODERS.acquire().await else { return None };
@@ -81,13 +86,69 @@ impl Coding {
         coding.await.ok().flatten()
     }
 
-    fn code(self, format: Format, answer: Answer) -> Option<Bytes> {
+    fn code(self, format: Format, answer: Answer) -> Option<Body> {
         // A format is a matter of lines and names: what stands between the braces stays as it is.
         let answer = Answer { text: format.encoded(answer.text), sets: answer.sets };
         match self {
-            Self::Zstd => zstd(&answer.whole()),
-            Self::Gzip => Some(gzip(&answer).into()),
-            Self::Identity => Some(answer.whole()),
+            Self::Zstd => zstd(&answer.whole()).map(Body::from),
+            Self::Gzip => Some(Body::gzipped(answer)),
+            Self::Identity => Some(answer.whole().into()),
+        }
+    }
+}
+
+/// What is sent.
+pub struct Body(Sent);
+
+enum Sent {
+    Whole(Option<Bytes>),
+    /// A frame is coded when the connection can take it: what waits for a slow client is small.
+    Gzip {
+        first: Option<Bytes>,
+        rest: Box<Encoder>,
+    },
+}
+
+impl Body {
+    /// What goes into one frame is sent with its length.
+    fn gzipped(answer: Answer) -> Self {
+        let mut encoder = Encoder::new(answer);
+        match encoder.next() {
+            Some(whole) if encoder.is_over() => whole.into(),
+            first => Self(Sent::Gzip { first, rest: Box::new(encoder) }),
+        }
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Self(Sent::Whole(Some(bytes)))
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let bytes = match &mut self.0 {
+            Sent::Whole(bytes) => bytes.take().filter(|bytes| !bytes.is_empty()),
+            Sent::Gzip { first, rest } => first.take().or_else(|| rest.next()),
+        };
+        Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Sent::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Sent::Gzip { first, rest } => first.is_none() && rest.is_over(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Sent::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Sent::Gzip { .. } => SizeHint::default(),
         }
     }
 }
@@ -104,6 +165,7 @@ fn zstd(body: &[u8]) -> Option<Bytes> {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt as _;
     use hyper::header::HeaderValue;
 
     use super::*;
@@ -141,11 +203,15 @@ mod tests {
         assert_eq!(wanted(&["br", "gzip"]), Some(Coding::Gzip));
     }
 
+    async fn sent(body: Option<Body>) -> Bytes {
+        body.unwrap().collect().await.unwrap().to_bytes()
+    }
+
     #[tokio::test]
     async fn what_is_coded_is_what_it_was() {
         let body = Bytes::from("node_cpu_seconds_total{cpu=\"0\",mode=\"idle\"} 1\n".repeat(1000));
         let answer = Answer { text: body.clone(), sets: std::sync::Arc::default() };
-        let gzipped = Coding::Gzip.coded(Format::Text, answer.clone()).await.unwrap();
+        let gzipped = sent(Coding::Gzip.coded(Format::Text, answer.clone()).await).await;
         let mut plain = Vec::new();
         std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&*gzipped), &mut plain).unwrap();
         assert_eq!(plain, body);
@@ -154,15 +220,15 @@ mod tests {
             let noise: Vec<u8> =
                 (0..size as u64).flat_map(|index| xxhash_rust::xxh3::xxh3_64(&index.to_le_bytes()).to_le_bytes()).take(size).collect();
             let noise = Answer { text: noise.into(), sets: std::sync::Arc::default() };
-            let gzipped = Coding::Gzip.coded(Format::Text, noise.clone()).await.unwrap();
+            let gzipped = sent(Coding::Gzip.coded(Format::Text, noise.clone()).await).await;
             let mut plain = Vec::new();
             std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&*gzipped), &mut plain).unwrap();
             assert!(plain == noise.text, "{size}");
         }
-        let coded = Coding::Zstd.coded(Format::Text, answer).await.unwrap();
+        let coded = sent(Coding::Zstd.coded(Format::Text, answer).await).await;
         let mut plain = Vec::with_capacity(body.len());
         zstd_safe::decompress(&mut plain, &coded).unwrap();
         assert!(plain == body && coded.len() < 1000);
-        assert_eq!(Coding::Zstd.coded(Format::Text, Answer::default()).await.unwrap()[..4], [0x28, 0xb5, 0x2f, 0xfd]);
+        assert_eq!(sent(Coding::Zstd.coded(Format::Text, Answer::default()).await).await[..4], [0x28, 0xb5, 0x2f, 0xfd]);
     }
 }

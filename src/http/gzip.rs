@@ -5,11 +5,13 @@
 //! [`Answer`] tells where the sets are. What of a set is in the one before it is found out once ([`Step`]), and holds wherever the two follow each other; the
 //! bytes between the sets are few, and go through a table of hashes. One block, with one code that was made for such text: 1 ms, and a smaller answer.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use flate2::Crc;
 
 use crate::exposition::{Answer, Piece};
+use crate::model::LabelSet;
 
 /// How far back deflate reaches.
 const WINDOW: usize = 32 << 10;
@@ -18,8 +20,10 @@ const SHORTEST: usize = 4;
 const LITERALS: usize = 286;
 const DISTANCES: usize = 30;
 const END: usize = 256;
-/// Bytes that are coded before they go on; a multiple of four.
+/// Bytes that are coded before they go on.
 const CHUNK: usize = 1024;
+/// Bytes of a frame, and not many more: what is sent is not held as a whole.
+const FRAME: usize = 64 << 10;
 /// Bytes that go into the checksum at once.
 const SUMMED: usize = 32 << 10;
 /// Places in a table of hashes, as a power of two.
@@ -62,13 +66,13 @@ const LENGTHS: [(usize, u32); 29] = [
 enum Step {
     /// Bytes that stand for themselves, and copies within the set: coded already.
     Coded(Word),
-    /// Bytes that stand in the base.
+    /// Bytes that stand in the base, no more than can be copied at once.
     Copy {
         /// Where in this set.
-        at: usize,
-        length: usize,
+        at: u32,
+        length: u32,
         /// How much farther they are into the base than into this set.
-        farther: isize,
+        farther: i32,
     },
 }
 
@@ -83,14 +87,17 @@ struct Known {
 }
 
 /// The answer as a file of gzip.
+#[cfg(test)]
 pub(super) fn gzip(answer: &Answer) -> Vec<u8> {
-    let mut writer = Encoder::new(answer);
-    writer.run();
-    writer.finish()
+    Encoder::new(answer.clone()).flatten().collect()
 }
 
-struct Encoder<'a> {
-    answer: &'a Answer,
+/// An answer as a file of gzip, in frames: each is coded when it is asked for.
+pub(super) struct Encoder {
+    answer: Answer,
+    /// Bytes of the answer's text that were coded.
+    at: usize,
+    is_over: bool,
     bits: Bits,
     code: &'static Code,
     crc: Crc,
@@ -107,44 +114,32 @@ struct Encoder<'a> {
     scratch: Vec<u32>,
 }
 
-impl<'a> Encoder<'a> {
-    fn new(answer: &'a Answer) -> Self {
-        let mut bits = Bits { out: Vec::with_capacity(answer.text.len() / 2 + 1024), chunk: [0; CHUNK], filled: 0, held: 0, count: 0 };
+impl Encoder {
+    pub(super) fn new(answer: Answer) -> Self {
+        let mut bits = Bits { out: Vec::new(), chunk: [0; CHUNK + 8], filled: 0, held: 0, count: 0 };
         // Deflate, no name, no time, the fastest way, no system that matters.
         bits.out.extend_from_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255]);
         let code = code();
         code.tell(&mut bits);
         Self {
-            answer,
+            at: 0,
+            is_over: false,
             bits,
             code,
             crc: Crc::new(),
-            unsummed: Vec::with_capacity(SUMMED),
+            unsummed: Vec::with_capacity(SUMMED.min(answer.text.len())),
             position: 0,
             known: vec![Known::default(); answer.sets.len()],
             last: None,
             places: vec![(0, 0); 1 << PLACES],
-            scratch: vec![0; 1 << PLACES],
+            scratch: vec![0; if answer.sets.is_empty() { 0 } else { 1 << PLACES }],
+            answer,
         }
     }
 
-    fn run(&mut self) {
-        let answer = self.answer;
-        let mut at = 0;
-        for piece in answer.pieces() {
-            self.sum(piece.bytes());
-            match piece {
-                Piece::Plain(bytes) => {
-                    self.plain(at, bytes);
-                    at += bytes.len();
-                }
-                Piece::Set(number, text) => {
-                    self.set(number, text.as_bytes());
-                    at += 4;
-                }
-            }
-            self.position += piece.bytes().len();
-        }
+    /// Whether the last frame was given.
+    pub(super) const fn is_over(&self) -> bool {
+        self.is_over
     }
 
     fn sum(&mut self, bytes: &[u8]) {
@@ -156,8 +151,7 @@ impl<'a> Encoder<'a> {
     }
 
     /// Bytes outside of the sets, which stand at `at` in the answer's text.
-    fn plain(&mut self, at: usize, bytes: &[u8]) {
-        let text: &[u8] = &self.answer.text;
+    fn plain(&mut self, text: &[u8], at: usize, bytes: &[u8]) {
         let (mut index, mut literals) = (0, 0);
         while let Some(word) = word(bytes, index) {
             let here = (at + index, self.position + index + 1);
@@ -181,7 +175,7 @@ impl<'a> Encoder<'a> {
         self.literals(bytes.get(literals..).unwrap_or_default());
     }
 
-    fn set(&mut self, number: usize, text: &[u8]) {
+    fn set(&mut self, sets: &[Arc<LabelSet>], number: usize, text: &[u8]) {
         let start = self.position;
         let in_reach = |written: Option<usize>| written.map(|at| start - at).filter(|back| back + text.len() <= WINDOW);
         let Some(known) = self.known.get(number) else { return self.literals(text) };
@@ -191,7 +185,7 @@ impl<'a> Encoder<'a> {
             let base = known.base.filter(|base| in_reach(self.known.get(*base).and_then(|base| base.written)).is_some());
             let last = self.last.filter(|last| in_reach(self.known.get(*last).and_then(|last| last.written)).is_some());
             if known.steps.is_empty() || (base.is_none() && (known.base.is_some() || last.is_some())) {
-                let before = last.and_then(|last| self.answer.sets.get(last)).map_or("", |set| set.as_str());
+                let before = last.and_then(|last| sets.get(last)).map_or("", |set| set.as_str());
                 let steps = steps(before.as_bytes(), text, self.code, &mut self.scratch);
                 if let Some(known) = self.known.get_mut(number) {
                     (known.base, known.steps) = (last, steps);
@@ -206,27 +200,31 @@ impl<'a> Encoder<'a> {
     }
 
     fn follow(&mut self, number: usize, text: &[u8]) {
-        let Some(known) = self.known.get_mut(number) else { return };
-        let (base, steps) = (known.base, std::mem::take(&mut known.steps));
-        let back = base.and_then(|base| self.known.get(base)?.written).map_or(0, |written| self.position - written);
-        for step in &steps {
-            match *step {
-                Step::Coded((bits, count)) => self.bits.put(bits, count),
-                Step::Copy { at, length, farther } => {
-                    self.copy_or_tell(text.get(at..at + length).unwrap_or_default(), back.saturating_add_signed(-farther));
+        let Some(known) = self.known.get(number) else { return };
+        let back = known.base.and_then(|base| self.known.get(base)?.written).map_or(0, |written| self.position - written);
+        let code = self.code;
+        self.bits.run(|bits| {
+            for step in &known.steps {
+                match *step {
+                    Step::Coded((word, count)) => bits.put(word, count),
+                    Step::Copy { at, length, farther } => {
+                        let (at, length) = (at as usize, length as usize);
+                        let back = back.saturating_add_signed(-(farther as isize));
+                        if back == 0 || back > WINDOW {
+                            code.literals(text.get(at..at + length).unwrap_or_default(), |(word, count)| bits.put(word, count));
+                        } else {
+                            let (word, count) = code.copy_once(length, code.distance(back));
+                            bits.put(word, count);
+                        }
+                    }
                 }
             }
-        }
-        if let Some(known) = self.known.get_mut(number) {
-            known.steps = steps;
-        }
+        });
     }
 
     fn literals(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            let (code, length) = self.code.literals.get(usize::from(*byte)).copied().unwrap_or_default();
-            self.bits.put(code, length);
-        }
+        let code = self.code;
+        self.bits.run(|bits| code.literals(bytes, |(word, count)| bits.put(word, count)));
     }
 
     /// Bytes that stand `back` before, in pieces of what deflate can copy at once.
@@ -235,19 +233,45 @@ impl<'a> Encoder<'a> {
     }
 
     fn copy(&mut self, length: usize, back: usize) {
-        let bits = &mut self.bits;
-        self.code.copy(length, back, |(word, count)| bits.put(word, count));
+        self.code.copy(length, back, |(word, count)| self.bits.put(word, count));
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "the format has the length modulo 2^32")]
-    fn finish(mut self) -> Vec<u8> {
+    fn finish(&mut self) {
         let (code, length) = self.code.literals.get(END).copied().unwrap_or_default();
         self.bits.put(code, length);
-        let mut out = self.bits.finish();
+        self.bits.finish();
         self.crc.update(&self.unsummed);
-        out.extend_from_slice(&self.crc.sum().to_le_bytes());
-        out.extend_from_slice(&(self.position as u32).to_le_bytes());
-        out
+        self.bits.out.extend_from_slice(&self.crc.sum().to_le_bytes());
+        self.bits.out.extend_from_slice(&(self.position as u32).to_le_bytes());
+        self.is_over = true;
+    }
+}
+
+impl Iterator for Encoder {
+    type Item = Bytes;
+
+    /// The next frame.
+    fn next(&mut self) -> Option<Bytes> {
+        if self.is_over {
+            return None;
+        }
+        let answer = self.answer.clone();
+        self.bits.out.reserve(FRAME.min(answer.text.len() - self.at) + CHUNK);
+        while self.bits.out.len() < FRAME {
+            let Some((piece, next)) = answer.piece(self.at) else {
+                self.finish();
+                break;
+            };
+            self.sum(piece.bytes());
+            match piece {
+                Piece::Plain(bytes) => self.plain(&answer.text, self.at, bytes),
+                Piece::Set(number, text) => self.set(&answer.sets, number, text.as_bytes()),
+            }
+            self.position += piece.bytes().len();
+            self.at = next;
+        }
+        Some(std::mem::take(&mut self.bits.out).into())
     }
 }
 
@@ -275,13 +299,17 @@ fn steps(before: &[u8], text: &[u8], code: &Code, places: &mut [u32]) -> Vec<Ste
             at += 1;
             continue;
         };
-        code.tell_literals(both.get(literals..at).unwrap_or_default(), &mut steps);
+        code.literals(both.get(literals..at).unwrap_or_default(), |word| steps.push(Step::Coded(word)));
         match found.checked_sub(before.len()) {
             Some(_) if at - found <= WINDOW => code.copy(length, at - found, |word| steps.push(Step::Coded(word))),
-            Some(_) => code.tell_literals(both.get(at..at + length).unwrap_or_default(), &mut steps),
+            Some(_) => code.literals(both.get(at..at + length).unwrap_or_default(), |word| steps.push(Step::Coded(word))),
             None => {
-                let at = at - before.len();
-                steps.push(Step::Copy { at, length, farther: found.cast_signed() - at.cast_signed() });
+                let mut at = at - before.len();
+                let farther = found.cast_signed() - at.cast_signed();
+                for length in at_once(length) {
+                    steps.push(Step::Copy { at: at as u32, length: length as u32, farther: farther as i32 });
+                    at += length;
+                }
             }
         }
         for inside in at + 1..at + length {
@@ -290,7 +318,7 @@ fn steps(before: &[u8], text: &[u8], code: &Code, places: &mut [u32]) -> Vec<Ste
         at += length;
         literals = at;
     }
-    code.tell_literals(both.get(literals..).unwrap_or_default(), &mut steps);
+    code.literals(both.get(literals..).unwrap_or_default(), |word| steps.push(Step::Coded(word)));
     steps.shrink_to_fit();
     steps
 }
@@ -319,43 +347,77 @@ fn common(one: &[u8], other: &[u8]) -> usize {
 struct Bits {
     out: Vec<u8>,
     /// What goes to `out` next. A store into it is one instruction, and the growth of a vector is not.
-    chunk: [u8; CHUNK],
+    chunk: [u8; CHUNK + 8],
+    /// Whole bytes in it, less than [`CHUNK`].
+    filled: usize,
+    held: u64,
+    /// Bits that are held, less than eight.
+    count: u32,
+}
+
+impl Bits {
+    /// Appends the lowest `count` bits, at most [`MOST_BITS`]; the others are 0.
+    #[inline(always)]
+    fn put(&mut self, bits: u64, count: u32) {
+        self.run(|run| run.put(bits, count));
+    }
+
+    /// Appends many: what changes with each of them stays in registers.
+    #[inline(always)]
+    fn run(&mut self, write: impl FnOnce(&mut Run<'_>)) {
+        let Self { out, chunk, filled, held, count } = self;
+        let mut run = Run { out, chunk, filled: *filled, held: *held, count: *count };
+        write(&mut run);
+        (*filled, *held, *count) = (run.filled, run.held, run.count);
+    }
+
+    fn finish(&mut self) {
+        turn(&mut self.out, &self.chunk, self.filled);
+        self.filled = 0;
+        self.out.extend(self.held.to_le_bytes().iter().take(self.count.div_ceil(8) as usize));
+    }
+}
+
+/// [`Bits`] while they are written.
+struct Run<'a> {
+    out: &'a mut Vec<u8>,
+    chunk: &'a mut [u8; CHUNK + 8],
     filled: usize,
     held: u64,
     count: u32,
 }
 
-impl Bits {
-    /// Appends the lowest `count` bits, at most 32; the others are 0.
-    #[expect(clippy::cast_possible_truncation, reason = "the lower half is taken")]
+impl Run<'_> {
     #[inline(always)]
-    fn put(&mut self, bits: u32, count: u32) {
-        self.held |= u64::from(bits) << self.count;
+    fn put(&mut self, bits: u64, count: u32) {
+        self.held |= bits << self.count;
         self.count += count;
-        if self.count >= 32 {
-            if let Some(place) = self.chunk.get_mut(self.filled..).and_then(|rest| rest.first_chunk_mut()) {
-                *place = (self.held as u32).to_le_bytes();
-            }
-            self.filled += 4;
-            if self.filled == CHUNK {
-                self.out.extend_from_slice(&self.chunk);
-                self.filled = 0;
-            }
-            self.held >>= 32;
-            self.count -= 32;
+        if let Some(place) = self.chunk.get_mut(self.filled..).and_then(|rest| rest.first_chunk_mut()) {
+            *place = self.held.to_le_bytes();
         }
-    }
-
-    fn finish(mut self) -> Vec<u8> {
-        self.out.extend(self.chunk.iter().take(self.filled));
-        let rest = self.held.to_le_bytes();
-        self.out.extend(rest.iter().take(self.count.div_ceil(8) as usize));
-        self.out
+        let whole = self.count & !7;
+        self.filled += (whole >> 3) as usize;
+        self.held >>= whole;
+        self.count &= 7;
+        if self.filled >= CHUNK {
+            turn(self.out, self.chunk, self.filled);
+            self.filled = 0;
+        }
     }
 }
 
+#[inline(never)]
+fn turn(out: &mut Vec<u8>, chunk: &[u8], filled: usize) {
+    out.extend_from_slice(chunk.get(..filled).unwrap_or_default());
+}
+
 /// Bits to be put, and how many.
-type Word = (u32, u32);
+type Word = (u64, u32);
+
+/// So many bits go into a word.
+const MOST_BITS: u32 = 56;
+/// The longest code of a symbol.
+const LONGEST_CODE: u32 = 15;
 
 /// A prefix code of literals and lengths, and one of distances.
 struct Code {
@@ -375,7 +437,7 @@ impl Code {
         let mut lengths = vec![(0, 0); LONGEST + 1];
         for (index, (first, extra)) in LENGTHS.iter().enumerate() {
             let (code, size) = literals.get(END + 1 + index).copied().unwrap_or_default();
-            for (place, more) in lengths.iter_mut().skip(*first).zip(0..1u32 << extra) {
+            for (place, more) in lengths.iter_mut().skip(*first).zip(0..1u64 << extra) {
                 *place = (code | more << size, size + extra);
             }
         }
@@ -393,37 +455,42 @@ impl Code {
             bits.put(if index < 3 { 0 } else { 4 }, 3);
         }
         for size in &self.sizes {
-            bits.put(size.reverse_bits() >> 28, 4);
+            bits.put(u64::from(size.reverse_bits() >> 28), 4);
         }
     }
 
     /// The code of bytes that stand for themselves, as many in a word as go into it.
-    fn tell_literals(&self, bytes: &[u8], steps: &mut Vec<Step>) {
-        let mut held: Word = (0, 0);
+    #[inline(always)]
+    fn literals(&self, bytes: &[u8], mut put: impl FnMut(Word)) {
+        let (mut held, mut held_count) = (0, 0);
         for byte in bytes {
             let (bits, count) = self.literals.get(usize::from(*byte)).copied().unwrap_or_default();
-            if held.1 + count > 32 {
-                steps.push(Step::Coded(held));
-                held = (0, 0);
+            held |= bits << held_count;
+            held_count += count;
+            if held_count > MOST_BITS - LONGEST_CODE {
+                put((held, held_count));
+                (held, held_count) = (0, 0);
             }
-            held = (held.0 | bits << held.1, held.1 + count);
         }
-        if held.1 > 0 {
-            steps.push(Step::Coded(held));
+        if held_count > 0 {
+            put((held, held_count));
         }
     }
 
     /// A copy of what stands `back` before, in pieces of what can be copied at once.
+    #[inline(always)]
     fn copy(&self, length: usize, back: usize, mut put: impl FnMut(Word)) {
         let distance = self.distance(back);
-        let mut left = length;
-        while left > 0 {
-            // A rest of one or two could not be told.
-            let now = if left > LONGEST && left < LONGEST + 3 { LONGEST - 3 } else { left.min(LONGEST) };
-            put(self.lengths.get(now).copied().unwrap_or_default());
-            put(distance);
-            left -= now;
+        for length in at_once(length) {
+            put(self.copy_once(length, distance));
         }
+    }
+
+    /// A copy of 3 to [`LONGEST`] bytes: 20 bits at most, and 28 of the distance.
+    #[inline(always)]
+    fn copy_once(&self, length: usize, distance: Word) -> Word {
+        let (code, size) = self.lengths.get(length).copied().unwrap_or_default();
+        (code | distance.0 << size, size + distance.1)
     }
 
     #[inline(always)]
@@ -434,8 +501,19 @@ impl Code {
             _ => (less, 0),
         };
         let (code, size) = self.distances.get(symbol as usize).copied().unwrap_or_default();
-        (code | (less & ((1 << extra) - 1)) << size, size + extra)
+        (code | u64::from(less & ((1 << extra) - 1)) << size, size + extra)
     }
+}
+
+/// The lengths in which so many bytes, three or more, can be copied.
+fn at_once(length: usize) -> impl Iterator<Item = usize> {
+    let mut left = length;
+    std::iter::from_fn(move || {
+        // A rest of one or two could not be told.
+        let now = if left > LONGEST && left < LONGEST + 3 { LONGEST - 3 } else { left.min(LONGEST) };
+        left -= now;
+        (now > 0).then_some(now)
+    })
 }
 
 fn code() -> &'static Code {
@@ -506,7 +584,7 @@ fn words(sizes: &[u32]) -> Vec<Word> {
     let mut next = 0u32;
     for size in 1..=15 {
         for (word, _) in words.iter_mut().zip(sizes).filter(|(_, of)| **of == size) {
-            *word = (next.reverse_bits() >> (32 - size), size);
+            *word = (u64::from(next.reverse_bits() >> (32 - size)), size);
             next += 1;
         }
         next <<= 1;
@@ -517,13 +595,12 @@ fn words(sizes: &[u32]) -> Vec<Word> {
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
-    use std::sync::Arc;
 
     use proptest::prelude::*;
 
     use super::*;
     use crate::exposition::Writer;
-    use crate::model::{Kind, LabelSet};
+    use crate::model::Kind;
 
     fn plain(gzipped: &[u8]) -> Vec<u8> {
         let mut plain = Vec::new();

@@ -4,21 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{Semaphore, watch};
 
+pub use super::coding::Body;
 use super::coding::Coding;
 use super::page;
 use crate::docker::inventory::Inventory;
 use crate::exposition::{Group, Scraper, Selection, format};
 use crate::swarm::node::NodeIdentity;
 use crate::telemetry::{Metrics, Parts, State};
-
-/// The body of every answer.
-pub type Body = Full<Bytes>;
 
 /// What Prometheus' own limit is shortened by, so that the answer is there before it hangs up.
 const MARGIN: Duration = Duration::from_millis(500);
@@ -95,7 +92,7 @@ impl Pages {
         let Some(body) = coding.coded(format, answer).await else {
             return text(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be compressed; skep's log says more\n");
         };
-        let mut answer = Response::new(Full::new(body));
+        let mut answer = Response::new(body);
         if coding != Coding::Identity {
             answer.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.as_str()));
         }
@@ -169,7 +166,7 @@ impl Pages {
             parts.insert(name, serde_json::json!({ "state": word, "why": why }));
         }
         let body = serde_json::json!({ "ready": ready, "node": self.node, "parts": parts });
-        let mut answer = Response::new(Full::new(Bytes::from(format!("{body:#}\n"))));
+        let mut answer = Response::new(Body::from(Bytes::from(format!("{body:#}\n"))));
         *answer.status_mut() = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         answer
@@ -206,14 +203,14 @@ fn decoded(text: &str) -> String {
 }
 
 pub(super) fn text(status: StatusCode, body: &str) -> Response<Body> {
-    let mut answer = Response::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
+    let mut answer = Response::new(Body::from(Bytes::copy_from_slice(body.as_bytes())));
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     answer
 }
 
 fn html(body: String) -> Response<Body> {
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    let mut answer = Response::new(Body::from(Bytes::from(body)));
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'"));
     answer
