@@ -89,6 +89,8 @@ struct Slot {
     group: Group,
     state: Mutex<SlotState>,
     trouble: Mutex<Trouble>,
+    /// The length of the text that it wrote last.
+    length: AtomicUsize,
 }
 
 enum SlotState {
@@ -262,6 +264,7 @@ impl Scraper {
             group,
             state: Mutex::new(SlotState::Idle(collector)),
             trouble: Mutex::default(),
+            length: AtomicUsize::new(0),
         });
         let scraper = Arc::new(Self {
             slots: Arc::new(slots.take(128).collect()),
@@ -437,17 +440,27 @@ impl Scraper {
     fn assemble(&self, wanted: &[usize], mut gathered: Gathered, limit: Duration) -> Answer {
         gathered.sections.sort_unstable_by_key(|section| section.slot);
         gathered.outcomes.sort_unstable_by_key(|outcome| outcome.slot);
-        let mut answer = Vec::with_capacity(gathered.text.len() + 16 * 1024);
+        // Where the collectors ran in their order, which they do unless one was slow, what they wrote is the answer as it stands.
+        let mut end = 0;
+        let is_in_order =
+            gathered.sections.iter().all(|section| std::mem::replace(&mut end, section.families.end) == section.families.start);
+        let mut answer = if is_in_order { Vec::new() } else { Vec::with_capacity(gathered.text.len() + OTHERS) };
         let mut meta = Writer::new(Arc::clone(&self.constant));
         let of_node = |index: &usize| self.slots.get(*index).is_some_and(|slot| matches!(slot.group, Group::Node | Group::Containers));
         let verdict = |index: usize| gathered.outcomes.iter().find(|outcome| outcome.slot == index);
         let mut guests = Vec::new();
-        for Section { slot, families, guests: of_section } in &gathered.sections {
-            if let Some(Guests { families, verdict }) = of_section {
-                let families = answer.len() + families.start..answer.len() + families.end;
+        for Section { slot, families: of_section, guests: theirs } in &gathered.sections {
+            if let Some(Guests { families, verdict }) = theirs {
+                let start = if is_in_order { of_section.start } else { answer.len() };
+                let families = start + families.start..start + families.end;
                 guests.push(Guest { of: *slot, families, verdict });
             }
-            answer.extend_from_slice(gathered.text.get(families.clone()).unwrap_or_default());
+            if !is_in_order {
+                answer.extend_from_slice(gathered.text.get(of_section.clone()).unwrap_or_default());
+            }
+        }
+        if is_in_order {
+            answer = std::mem::take(&mut gathered.text);
         }
         let rows: Vec<(&'static str, f64, bool, bool)> = wanted
             .iter()
@@ -522,6 +535,9 @@ impl Scraper {
     }
 }
 
+/// Room for what comes behind a long text.
+const OTHERS: usize = 32 << 10;
+
 /// Takes a flight out of the list when it is over, however it ends.
 struct Departure<'a> {
     scraper: &'a Scraper,
@@ -546,6 +562,10 @@ impl Flight {
             if !gathered.closed {
                 let start = gathered.text.len();
                 if gathered.sets.is_empty() || writer.sets().is_empty() {
+                    let more = writer.text().len();
+                    if gathered.text.capacity() - start < more {
+                        gathered.text.reserve_exact(more.max(start) + OTHERS);
+                    }
                     gathered.text.extend_from_slice(writer.text());
                     if !writer.sets().is_empty() {
                         gathered.sets = writer.sets().into();
@@ -668,6 +688,8 @@ impl Worker {
     fn run(&mut self, slot: &Slot, collector: &mut dyn Collector, deadline: Instant) -> Verdict {
         let Self { reader, writer, .. } = self;
         writer.clear();
+        // To grow by doubling would copy what a large node's containers tell, and take twice its memory.
+        writer.expect(slot.length.load(Ordering::Relaxed));
         let ended = std::panic::catch_unwind(AssertUnwindSafe(|| {
             let mut pass = Pass::new(reader, writer).until(deadline);
             let presence = collector.collect(&mut pass);
@@ -680,6 +702,7 @@ impl Worker {
         }
         let (verdict, trouble) = match ended {
             Ok((Ok(presence), (odd, example))) => {
+                slot.length.store(self.writer.text().len(), Ordering::Relaxed);
                 let verdict = if presence == Presence::Present { Verdict::Present } else { Verdict::Absent };
                 (verdict, (odd > 0).then_some(example))
             }

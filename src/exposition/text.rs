@@ -131,6 +131,11 @@ impl Writer {
         }
     }
 
+    /// Makes room for so many bytes more.
+    pub fn expect(&mut self, length: usize) {
+        self.text.reserve_exact(length + length / 16);
+    }
+
     /// Forgets what was written and keeps the memory, but for what only the containers of a large node take.
     pub fn clear(&mut self) {
         self.text.clear();
