@@ -1,5 +1,5 @@
 """docs.py [BINARY]: checks that docs/ has all that there is, and nothing else: every metric of skep's own with its type and labels, every part of /readyz,
-every family of containers, and, where the binary is given, every flag of its --help with its default."""
+every family of containers, and, where the binary is given, every flag of its --help with its default. And that links between pages lead somewhere."""
 
 import itertools
 import re
@@ -130,7 +130,24 @@ def flags(binary):
     yield from differences("flags.md and host.md", "flag", have.keys(), told.keys())
 
 
-found = [*own_metrics(), *parts(), *container_families(), *(flags(sys.argv[1]) if len(sys.argv) > 1 else [])]
+def links():
+    def text(page):
+        """Without what is between fences, where a # is a comment."""
+        return re.sub(r"^ *```.*?^ *```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("tests/lab/*.md")]:
+        for link in re.findall(r"\]\(([^)\s]+)\)", text(page)):
+            path, _, anchor = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            if re.match(r"[a-z]+:", link):
+                continue
+            # As GitHub makes them.
+            heads = re.findall(r"^#+ (.*)", text(target), re.MULTILINE) if anchor and target.is_file() else []
+            if not target.exists() or anchor and anchor not in {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}:
+                yield f"{page.relative_to(ROOT)}: {link} leads nowhere"
+
+
+found = [*links(), *own_metrics(), *parts(), *container_families(), *(flags(sys.argv[1]) if len(sys.argv) > 1 else [])]
 for fault in found:
     print(fault)
 if not found:
