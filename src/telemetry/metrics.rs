@@ -191,7 +191,7 @@ impl TableMetrics {
         self
     }
 
-    /// Containers by `source` (`file`) and `state` (`tailed`, `unreadable`, `excluded`).
+    /// Containers by `source` (`file`) and `state` (`tailed`, `unreadable`, `other_driver`, `excluded`).
     pub fn containers(&self, source: &'static str, state: &'static str, count: i64) {
         self.vecs.containers.with_label_values(&[source, state]).set(count);
     }

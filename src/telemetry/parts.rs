@@ -30,7 +30,7 @@ pub struct Part {
 }
 
 impl Parts {
-    /// The handle of the part `name` (`docker`, `host.proc`, `logs.state`, `route:es`). It has no state until it tells one.
+    /// The handle of the part `name` (`docker`, `host.procfs`, `logs.state`, `route:es`). It has no state until it tells one.
     #[must_use]
     pub fn part(&self, name: &str) -> Part {
         Part { name: name.to_owned(), parts: self.clone() }
