@@ -106,9 +106,14 @@ struct Rest {
     told: u64,
     /// Since when.
     since: Instant,
-    /// Whether that is long enough: then the witnesses alone are read.
-    asleep: bool,
+    /// How often the witnesses alone are read before all is read again; 0 while it is awake.
+    naps: u32,
+    /// Whether it has had a whole sleep, or a first one.
+    had_slept: bool,
 }
+
+/// All is read at each so many scrapes, though the witnesses say what they said: a page that the host took back and gave back is charged as it was.
+const NAPS: u32 = 20;
 
 /// After so long without any change of any number a cgroup is asleep. What goes on without the cgroup's own processes (a stall that lasts, pages on their way to the
 /// disk, a process that waits to be reaped) shows itself in this time.
@@ -234,7 +239,9 @@ impl Group {
 
     /// Whether the cgroup's witnesses say what they said when it went to sleep. A sleeper costs three reads, and one that is awake seventeen.
     fn sleeps(&mut self, host: &mut Reader) -> bool {
-        let Some(rest) = self.rest.filter(|rest| rest.asleep) else { return false };
+        let Some(rest) = self.rest.as_mut().filter(|rest| rest.naps > 0) else { return false };
+        rest.naps -= 1;
+        let known = rest.witnesses;
         let mut witnesses = Xxh3Default::new();
         let trees = self.layout.trees();
         for (index, file) in self.files.iter().enumerate().filter(|(_, file)| file.how == How::Witness) {
@@ -245,7 +252,7 @@ impl Group {
                 Err(_) => return false,
             }
         }
-        witnesses.digest() == rest.witnesses
+        witnesses.digest() == known
     }
 
     /// What is known of its rest, after all was read.
@@ -257,10 +264,19 @@ impl Group {
             Some(rest) if (rest.witnesses, rest.told) == (witnesses, told) => {
                 // Dirty pages go to the disk when the kernel thinks it is time.
                 let calm = usage.oddities == 0 && usage.memory_dirty.unwrap_or(0) == 0 && usage.memory_writeback.unwrap_or(0) == 0;
-                let asleep = !self.is_root && calm && now.duration_since(rest.since) >= UNTIL_ASLEEP;
-                Rest { asleep, ..rest }
+                let sleeps = !self.is_root && calm && now.duration_since(rest.since) >= UNTIL_ASLEEP;
+                // Each wakes at its own scrape, or each twentieth would be a slow one.
+                let first = || (told % u64::from(NAPS)) as u32 + 1;
+                let naps = if !sleeps {
+                    0
+                } else if rest.had_slept {
+                    NAPS
+                } else {
+                    first()
+                };
+                Rest { naps, had_slept: sleeps, ..rest }
             }
-            _ => Rest { witnesses, told, since: now, asleep: false },
+            _ => Rest { witnesses, told, since: now, naps: 0, had_slept: false },
         }
     }
 }
@@ -351,6 +367,24 @@ mod tests {
             assert_eq!((folder.usage.cpu_total, folder.usage.memory_anon), (Some(5000), Some(100)), "what was read stays");
             assert_eq!(folder.read(0, true), Some(4), "with the limits all is read");
         }
+    }
+
+    #[test]
+    fn from_time_to_time_all_is_read_of_a_sleeper_too() {
+        let mut folder = Folder::new(true);
+        folder.falls_asleep();
+        let mut changes = Vec::new();
+        for number in 2u32..200 {
+            folder.has("pids.current", &format!("{number}\n"));
+            let before = folder.usage.threads;
+            if folder.read(11, false) != before {
+                // What has changed goes on to be read; so it is left alone until it sleeps.
+                changes.push(number);
+                folder.falls_asleep();
+            }
+        }
+        let longest = changes.windows(2).filter_map(|pair| pair.last()?.checked_sub(*pair.first()?)).max();
+        assert!(longest <= Some(NAPS + 1) && changes.len() >= 7, "{changes:?}");
     }
 
     #[test]

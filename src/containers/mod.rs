@@ -44,8 +44,8 @@ use crate::logs::ContainerId;
 use crate::model::{Kind, LabelSet};
 use crate::swarm::identity::own_container_id;
 
-/// After so many scrapes the limits of a container are read again, though the engine said nothing of a change, and all else, though it sleeps.
-const SCRAPES_BETWEEN_LIMITS: u32 = 20;
+/// After so many scrapes the limits of a container are read again, though the engine said nothing of a change.
+const SCRAPES_BETWEEN_LIMITS: u32 = 100;
 /// After so many scrapes the names of block devices are looked up again.
 const SCRAPES_BETWEEN_DEVICES: u32 = 100;
 
@@ -424,8 +424,8 @@ impl Tracked {
         // At once, for another cgroup of its name may take its place.
         self.totals = self.group.as_ref().and_then(|group| group.totals(pass.host, &self.usage));
         self.limits_age = Some(match self.limits_age {
-            // Each at its own scrape, or each twentieth would be a slow one.
-            None => self.container.id.as_str().bytes().take(2).map(u32::from).sum::<u32>() % SCRAPES_BETWEEN_LIMITS,
+            // Each at its own scrape, or each hundredth would be a slow one.
+            None => self.container.id.as_str().bytes().take(4).map(u32::from).sum::<u32>() % SCRAPES_BETWEEN_LIMITS,
             Some(_) if limits => 0,
             Some(age) => age.saturating_add(1),
         });

@@ -535,8 +535,10 @@ impl Scraper {
     }
 }
 
-/// Room for what comes behind a long text.
-const OTHERS: usize = 32 << 10;
+/// What is shorter is copied.
+const LONG: usize = 128 << 10;
+/// Room in a long text for what the other collectors tell.
+const OTHERS: usize = 128 << 10;
 
 /// Takes a flight out of the list when it is over, however it ends.
 struct Departure<'a> {
@@ -555,24 +557,25 @@ impl Drop for Departure<'_> {
 }
 
 impl Flight {
-    /// Takes over what a collector wrote, unless the answer has gone already.
-    fn take(&self, outcome: Outcome, writer: &Writer) {
+    /// Takes over what a collector wrote, unless the answer has gone already; the text itself where it is long and nobody else wants it.
+    fn take(&self, outcome: Outcome, writer: &mut Writer, is_last: bool) {
         {
             let mut gathered = held(&self.gathered);
             if !gathered.closed {
                 let start = gathered.text.len();
-                if gathered.sets.is_empty() || writer.sets().is_empty() {
-                    let more = writer.text().len();
-                    if gathered.text.capacity() - start < more {
-                        gathered.text.reserve_exact(more.max(start) + OTHERS);
-                    }
-                    gathered.text.extend_from_slice(writer.text());
+                if !gathered.sets.is_empty() && !writer.sets().is_empty() {
+                    // The numbers are another collector's.
+                    writer.write_to(&mut gathered.text);
+                } else {
                     if !writer.sets().is_empty() {
                         gathered.sets = writer.sets().into();
                     }
-                } else {
-                    // The numbers are another collector's.
-                    writer.write_to(&mut gathered.text);
+                    if is_last && writer.text().len() > LONG.max(start) {
+                        let before = std::mem::replace(&mut gathered.text, writer.take_text());
+                        gathered.text.splice(..0, before);
+                    } else {
+                        gathered.text.extend_from_slice(writer.text());
+                    }
                 }
                 let families = start..gathered.text.len();
                 gathered.sections.push(Section { slot: outcome.slot, families, guests: writer.guest_families().cloned() });
@@ -616,13 +619,13 @@ impl Slot {
     }
 
     /// Hands the result to all who still want it. Whether the collector had been given up, and whether its worker had been replaced.
-    fn end(&self, collector: Box<dyn Collector>, outcome: Outcome, writer: &Writer) -> (bool, bool) {
+    fn end(&self, collector: Box<dyn Collector>, outcome: Outcome, writer: &mut Writer) -> (bool, bool) {
         let mut state = held(&self.state);
         let mut was = (false, false);
         if let SlotState::Running { waiting, overdue, replaced, .. } = &mut *state {
             was = (*overdue, *replaced);
-            for flight in waiting.drain(..) {
-                flight.take(outcome, writer);
+            while let Some(flight) = waiting.pop() {
+                flight.take(outcome, writer, waiting.is_empty());
             }
         }
         *state = SlotState::Idle(collector);
@@ -658,7 +661,9 @@ impl Worker {
             let verdict = self.run(slot, &mut *collector, flight.deadline.min(begun + flight.patience * 9 / 10));
             let outcome = Outcome { slot: index, verdict, seconds: begun.elapsed().as_secs_f64() };
             drop(flight);
-            let (was_overdue, was_replaced) = slot.end(collector, outcome, &self.writer);
+            let (was_overdue, was_replaced) = slot.end(collector, outcome, &mut self.writer);
+            // What only the containers of a large node take is not kept until the next scrape.
+            self.writer.clear();
             if was_overdue {
                 self.ended(slot);
             } else if std::mem::take(&mut held(&slot.trouble).is_slow) {
@@ -689,7 +694,8 @@ impl Worker {
         let Self { reader, writer, .. } = self;
         writer.clear();
         // To grow by doubling would copy what a large node's containers tell, and take twice its memory.
-        writer.expect(slot.length.load(Ordering::Relaxed));
+        let length = slot.length.load(Ordering::Relaxed);
+        writer.expect(if length > LONG { length + length / 16 + OTHERS } else { length });
         let ended = std::panic::catch_unwind(AssertUnwindSafe(|| {
             let mut pass = Pass::new(reader, writer).until(deadline);
             let presence = collector.collect(&mut pass);

@@ -133,7 +133,12 @@ impl Writer {
 
     /// Makes room for so many bytes more.
     pub fn expect(&mut self, length: usize) {
-        self.text.reserve_exact(length + length / 16);
+        self.text.reserve_exact(length);
+    }
+
+    /// Gives what was written away; all else stays until [`Writer::clear`].
+    pub(super) fn take_text(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.text)
     }
 
     /// Forgets what was written and keeps the memory, but for what only the containers of a large node take.

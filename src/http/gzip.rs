@@ -61,19 +61,19 @@ const LENGTHS: [(usize, u32); 29] = [
     (LONGEST, 0),
 ];
 
-/// A part of a set's bytes.
+/// A part of a set's bytes: such as stand for themselves and copies within the set, coded already, or a copy of what stands in the base, no more than can be
+/// copied at once. There are thirty in a set, in no order that a processor could foresee: so both are written by the same instructions.
 #[derive(Debug, Clone, Copy)]
-enum Step {
-    /// Bytes that stand for themselves, and copies within the set: coded already.
-    Coded(Word),
-    /// Bytes that stand in the base, no more than can be copied at once.
-    Copy {
-        /// Where in this set.
-        at: u32,
-        length: u32,
-        /// How much farther they are into the base than into this set.
-        farther: i32,
-    },
+struct Step {
+    /// The code, of a copy that of its length.
+    word: Word,
+    /// How much farther the bytes are into the base than into this set.
+    farther: i16,
+    /// Of a copy all bits set, else none: which of those of the distance are written.
+    distance: u32,
+    /// Where in this set a copy is to, and its length.
+    at: u16,
+    length: u16,
 }
 
 /// A set of labels, as it was written last.
@@ -205,19 +205,19 @@ impl Encoder {
         let code = self.code;
         self.bits.run(|bits| {
             for step in &known.steps {
-                match *step {
-                    Step::Coded((word, count)) => bits.put(word, count),
-                    Step::Copy { at, length, farther } => {
-                        let (at, length) = (at as usize, length as usize);
-                        let back = back.saturating_add_signed(-(farther as isize));
-                        if back == 0 || back > WINDOW {
-                            code.literals(text.get(at..at + length).unwrap_or_default(), |(word, count)| bits.put(word, count));
-                        } else {
-                            let (word, count) = code.copy_once(length, code.distance(back));
-                            bits.put(word, count);
-                        }
+                let back = back.wrapping_add_signed(-isize::from(step.farther));
+                let distance = match code.near.get(back) {
+                    Some(packed) => *packed,
+                    None if step.distance == 0 => 0,
+                    None if back > WINDOW => {
+                        let bytes = text.get(usize::from(step.at)..).and_then(|rest| rest.get(..usize::from(step.length)));
+                        code.literals(bytes.unwrap_or_default(), |(word, count)| bits.put(word, count));
+                        continue;
                     }
-                }
+                    None => packed(code.distance(back)),
+                } & step.distance;
+                let (word, count) = step.word;
+                bits.put(word | u64::from(distance >> 5) << count, count + (distance & 31));
             }
         });
     }
@@ -288,6 +288,11 @@ fn steps(before: &[u8], text: &[u8], code: &Code, places: &mut [u32]) -> Vec<Ste
         take(at, places);
     }
     let mut steps = Vec::new();
+    let coded = |word: Word, steps: &mut Vec<Step>| match steps.last_mut() {
+        // As much in a word as goes into it.
+        Some(Step { word: last, distance: 0, .. }) if last.1 + word.1 <= MOST_BITS => *last = (last.0 | word.0 << last.1, last.1 + word.1),
+        _ => steps.push(Step { word, farther: 0, distance: 0, at: 0, length: 0 }),
+    };
     let (mut at, mut literals) = (before.len(), before.len());
     while at + SHORTEST <= both.len() {
         let rest = both.get(at..).unwrap_or_default();
@@ -299,18 +304,20 @@ fn steps(before: &[u8], text: &[u8], code: &Code, places: &mut [u32]) -> Vec<Ste
             at += 1;
             continue;
         };
-        code.literals(both.get(literals..at).unwrap_or_default(), |word| steps.push(Step::Coded(word)));
+        code.literals(both.get(literals..at).unwrap_or_default(), |word| coded(word, &mut steps));
+        let mut to = at - before.len();
         match found.checked_sub(before.len()) {
-            Some(_) if at - found <= WINDOW => code.copy(length, at - found, |word| steps.push(Step::Coded(word))),
-            Some(_) => code.literals(both.get(at..at + length).unwrap_or_default(), |word| steps.push(Step::Coded(word))),
-            None => {
-                let mut at = at - before.len();
-                let farther = found.cast_signed() - at.cast_signed();
+            Some(_) if at - found <= WINDOW => code.copy(length, at - found, |word| coded(word, &mut steps)),
+            None if let Ok(farther) = i16::try_from(found.cast_signed() - to.cast_signed())
+                && u16::try_from(to + length).is_ok() =>
+            {
                 for length in at_once(length) {
-                    steps.push(Step::Copy { at: at as u32, length: length as u32, farther: farther as i32 });
-                    at += length;
+                    let (place, word) = (u16::try_from(to).unwrap_or(0), code.lengths.get(length).copied().unwrap_or_default());
+                    steps.push(Step { word, farther, distance: u32::MAX, at: place, length: u16::try_from(length).unwrap_or(0) });
+                    to += length;
                 }
             }
+            _ => code.literals(both.get(at..at + length).unwrap_or_default(), |word| coded(word, &mut steps)),
         }
         for inside in at + 1..at + length {
             take(inside, places);
@@ -318,9 +325,14 @@ fn steps(before: &[u8], text: &[u8], code: &Code, places: &mut [u32]) -> Vec<Ste
         at += length;
         literals = at;
     }
-    code.literals(both.get(literals..).unwrap_or_default(), |word| steps.push(Step::Coded(word)));
+    code.literals(both.get(literals..).unwrap_or_default(), |word| coded(word, &mut steps));
     steps.shrink_to_fit();
     steps
+}
+
+/// A distance's bits and, in the lowest five, how many: at most 27 go into it, and those of the farthest distances are 12 + 13.
+const fn packed((bits, count): Word) -> u32 {
+    (bits as u32) << 5 | count
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<[u8; 4]> {
@@ -427,7 +439,12 @@ struct Code {
     /// By the length of a copy, with the bits behind the symbol.
     lengths: Vec<Word>,
     distances: Vec<Word>,
+    /// Of the distances that are not far, [`packed`].
+    near: Vec<u32>,
 }
+
+/// A set is hardly ever farther from the one before it.
+const NEAR: usize = 4096;
 
 impl Code {
     fn new() -> Self {
@@ -442,7 +459,9 @@ impl Code {
             }
         }
         let sizes = literal_sizes.into_iter().chain(distance_sizes).collect();
-        Self { sizes, literals, lengths, distances }
+        let mut code = Self { sizes, literals, lengths, distances, near: Vec::new() };
+        code.near = (0..NEAR).map(|back| if back == 0 { 0 } else { packed(code.distance(back)) }).collect();
+        code
     }
 
     /// The head of a block, the only one, with this code. The sizes are told by a code of their own, in which each of 0 to 15 has four bits.
