@@ -51,7 +51,7 @@ struct Keeping {
     boot: String,
     part: Part,
     saved: Mutex<Instant>,
-    /// Whether it was read or written once.
+    /// Whether it was read once, or the directory could be written.
     has_worked: AtomicBool,
 }
 
@@ -63,12 +63,22 @@ impl Ledger {
         let file = StateFile::new(state, NAME);
         let mut book = Book::default();
         let (mut may_keep, mut has_worked) = (true, false);
+        // A directory that cannot be used is said now, and not after the first exit that is lost with the process.
+        let prepare = |has_worked: &mut bool| match file.prepare() {
+            Ok(()) => {
+                *has_worked = true;
+                part.ok();
+            }
+            // It could be once.
+            Err(error) if *has_worked => part.degraded(not_kept(state, &error)),
+            Err(error) => part.does_without(not_kept(state, &error)),
+        };
         match file.load(file::LARGEST) {
-            Ok(None) => part.ok(),
+            Ok(None) => prepare(&mut has_worked),
             Ok(Some(text)) => match file::read(&text, boot) {
                 Ok(read) => {
                     (book, has_worked) = (read, true);
-                    part.ok();
+                    prepare(&mut has_worked);
                 }
                 Err(why) => {
                     metrics.ledger_lost("odd_file", 1);
@@ -166,9 +176,9 @@ impl Ledger {
             }
             Err(error) => {
                 self.lost("save");
-                let why = format!("{}: {error}; what containers left behind is not kept over a restart", keeping.file.path().display());
+                let why = not_kept(keeping.file.path().parent().unwrap_or(Path::new(".")), &error);
                 // Who gives the agent no state directory, for it ships no logs, wants none.
-                if keeping.has_worked.load(Ordering::Relaxed) { keeping.part.degraded(why) } else { keeping.part.off(why) }
+                if keeping.has_worked.load(Ordering::Relaxed) { keeping.part.degraded(why) } else { keeping.part.does_without(why) }
             }
         }
     }
@@ -196,6 +206,15 @@ impl Witness for Ledger {
         book.event(event, labelling, nanoseconds(SystemTime::now()));
         self.tell(&mut book);
     }
+}
+
+/// What is lost without a directory that can be written.
+pub(crate) fn not_kept(state: &Path, error: &io::Error) -> String {
+    format!(
+        "the state directory {} cannot be used: {error}; what containers leave behind when they end (exits, kills for want of memory, CPU time) is not kept \
+         over a restart of skep: mount a volume there, or set --state-dir to another directory",
+        state.display()
+    )
 }
 
 fn nanoseconds(time: SystemTime) -> i64 {

@@ -233,6 +233,19 @@ fn a_gap_in_the_events_is_told() {
     assert_eq!((book.lost("event_gap"), book.exits(1, "success")), (1, 2));
 }
 
+/// It is said at the start, and not after the first exit.
+#[test]
+fn a_state_directory_that_cannot_be_used_is_said_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let in_the_way = folder.path().join("state");
+    std::fs::write(&in_the_way, "a file").unwrap();
+    let parts = Parts::default();
+    drop(Ledger::open(&in_the_way, "boot", parts.part("ledger"), Metrics::new().unwrap()));
+    let all = parts.all();
+    let [(_, State::Off(why))] = &*all else { panic!("{all:?}") };
+    assert!(why.contains(in_the_way.to_str().unwrap()) && why.contains("Not a directory") && why.contains("--state-dir"), "{why}");
+}
+
 #[test]
 fn another_boot_has_other_cgroups() {
     let mut book = Book::default();
