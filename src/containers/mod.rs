@@ -314,10 +314,10 @@ impl Collector for ContainersCollector {
         families::write(&rows, &device, pass);
         drop(rows);
         let living = self.tracked.iter().filter(|(_, tracked)| tracked.there);
-        self.ledger.scrape(&inventory, living.filter_map(|(id, tracked)| Some((id, tracked.totals?))), began, pass);
+        let killed = self.ledger.scrape(&inventory, living.filter_map(|(id, tracked)| Some((id, tracked.totals?))), began, pass);
         let told = inventory.containers.values().map(|container| &**container).filter(|container| !container.is_excluded());
         disk::write(told.clone(), &self.disk, pass);
-        states::write(told, pass);
+        states::write(told, &killed, pass);
         network_names::write(self.tracked.values().map(|tracked| (&tracked.container.series, &tracked.network_names)), pass);
         self.machine.write(pass);
         let failure = self.failure(pass.host);

@@ -55,6 +55,8 @@ pub(super) fn after(known: Option<&Container>, event: &ContainerEvent, labelling
             "running".clone_into(&mut container.state);
             container.started = Some(time::seconds(event.time_nano));
             container.pid = None;
+            // The engine forgets it with a start.
+            container.oom_killed = container.oom_killed.map(|_| false);
             if let Some(health) = &mut container.health {
                 "starting".clone_into(health);
             }

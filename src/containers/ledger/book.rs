@@ -1,6 +1,6 @@
 //! What all containers have left behind: entries by container, and sums by service. It knows no clock: the time comes with every call.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -181,6 +181,15 @@ impl Book {
                 entry.gone = Some(now);
             }
         }
+    }
+
+    /// The containers of which a process was killed for want of memory in their last run; in their present one, of those that run.
+    pub(super) fn oom_killed(&self, inventory: &Inventory) -> BTreeSet<ContainerId> {
+        let is_killed = |(id, entry): &(&ContainerId, &Entry)| {
+            entry.runs.last().is_some_and(|run| run.oom_kills > 0)
+                && inventory.containers.get(*id).is_some_and(|container| entry.is_oom_killed(container.is_running()))
+        };
+        self.entries.iter().filter(is_killed).map(|(id, _)| id.clone()).collect()
     }
 
     /// Lets time pass: what has stayed long enough goes.

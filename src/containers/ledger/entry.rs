@@ -236,6 +236,11 @@ impl Entry {
         self.runs.iter().fold(self.base.oom_kills, |sum, run| sum.saturating_add(run.oom_kills))
     }
 
+    /// Whether a process was killed for want of memory in its last run; if it `runs`, in the present one.
+    pub(super) fn is_oom_killed(&self, runs: bool) -> bool {
+        self.runs.last().is_some_and(|run| run.oom_kills > 0 && !(runs && run.end.is_some()))
+    }
+
     pub(super) fn is_alive(&self) -> bool {
         self.runs.iter().any(|run| !run.has_ended)
     }

@@ -13,7 +13,7 @@ mod file;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -136,14 +136,14 @@ impl Ledger {
         self.save(false);
     }
 
-    /// Takes what a scrape has read of the living, and writes the families.
+    /// Takes what a scrape has read of the living, and writes the families. Says of which containers a process was killed for want of memory in their last run.
     pub(crate) fn scrape<'a>(
         &self,
         inventory: &Arc<Inventory>,
         living: impl Iterator<Item = (&'a ContainerId, Totals)>,
         began: SystemTime,
         pass: &mut Pass<'_>,
-    ) {
+    ) -> BTreeSet<ContainerId> {
         let mut book = self.book();
         let now = nanoseconds(began);
         book.follow(inventory, now);
@@ -152,6 +152,7 @@ impl Ledger {
         }
         self.tell(&mut book);
         families::write(&book, pass);
+        book.oom_killed(inventory)
     }
 
     /// Writes the file: when it is due, or `at_end` in any case and onto the disk.

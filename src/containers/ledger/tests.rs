@@ -246,6 +246,27 @@ fn a_state_directory_that_cannot_be_used_is_said_at_once() {
     assert!(why.contains(in_the_way.to_str().unwrap()) && why.contains("Not a directory") && why.contains("--state-dir"), "{why}");
 }
 
+/// The engine's word of it comes late, or not at all.
+#[test]
+fn who_was_killed_for_want_of_memory() {
+    let mut book = Book::default();
+    let killed = |book: &Book, state: &str| !book.oom_killed(&inventory(&[(1, state, None)])).is_empty();
+    book.take(&event(1, "start", START, &[]), START);
+    book.reading(&id(1), &totals(10, 5, 0), false, START + 1);
+    assert!(!killed(&book, "running"));
+    book.reading(&id(1), &totals(10, 5, 1), true, START + 2);
+    assert!(killed(&book, "running"));
+    book.take(&die(1, START + 3, "137"), START + 3);
+    assert!(killed(&book, "exited"));
+    assert!(killed(&reload(&book), "exited"), "the next agent knows it");
+    assert!(!killed(&book, "running"), "the next run has begun, and nothing was read of it");
+    book.take(&event(1, "start", START + 4, &[]), START + 4);
+    book.reading(&id(1), &totals(11, 5, 0), false, START + 5);
+    assert!(!killed(&book, "running"));
+    book.take(&die(1, START + 6, "0"), START + 6);
+    assert!(!killed(&book, "exited"));
+}
+
 #[test]
 fn another_boot_has_other_cgroups() {
     let mut book = Book::default();
