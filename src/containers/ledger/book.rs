@@ -106,11 +106,18 @@ impl Book {
         self.is_changed = true;
         match &*event.action {
             "start" => {
+                entry.count_failed_start();
                 entry.last_start = entry.last_start.max(time);
-                (entry.gone, entry.heard) = (None, now);
+                (entry.gone, entry.heard, entry.is_starting) = (None, now, false);
+            }
+            "connect" | "disconnect" => {
+                entry.network_event(event.action == "connect", time, now);
+                entry.heard = now;
             }
             "oom" => entry.oom_event(time, now),
             "die" => {
+                // An engine that tells the end of a start that failed tells it once.
+                (entry.is_starting, entry.failed_start) = (false, None);
                 let code = event.attributes.get("exitCode").and_then(|code| code.trim().parse().ok());
                 // Inspect may have told of it, when the event did not come for long.
                 if entry.is_end_inspected && time >= entry.last_end && entry.last_start <= entry.last_end {
@@ -120,7 +127,10 @@ impl Book {
                 }
                 entry.is_end_inspected = false;
             }
-            "destroy" => entry.gone = entry.gone.or(Some(now)),
+            "destroy" => {
+                entry.count_failed_start();
+                entry.gone = entry.gone.or(Some(now));
+            }
             _ => entry.heard = now,
         }
         book(entry, &mut self.sums);
@@ -174,6 +184,9 @@ impl Book {
             if entry.follow_end(container, self.begun, now) {
                 self.is_changed = true;
             }
+            if container.start_failed && nanoseconds(container.created) > self.begun {
+                entry.follow_failed_start(now);
+            }
             book(entry, &mut self.sums);
         }
         for (id, entry) in &mut self.entries {
@@ -199,6 +212,9 @@ impl Book {
         self.entries.retain(|_, entry| {
             entry.count(now);
             entry.count_inspected(now);
+            if entry.failed_start.is_some_and(|(_, told)| now.saturating_sub(told) >= PATIENCE) {
+                entry.count_failed_start();
+            }
             book(entry, sums);
             if entry.who.is_none() && !entry.is_alive() && now.saturating_sub(entry.heard) > UNKNOWN_STAY {
                 losses.push(("unknown_container", 1));
@@ -267,7 +283,8 @@ impl Entry {
 
     /// Whether nothing of it is told by any series.
     pub(super) fn is_without_trace(&self) -> bool {
-        !self.is_alive() && !self.knows_oom_kills && self.oom_events.is_empty() && self.owed() == Sums::default()
+        let waits = self.inspected.is_some() || self.failed_start.is_some();
+        !waits && !self.is_alive() && !self.knows_oom_kills && self.oom_events.is_empty() && self.owed() == Sums::default()
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::exits::{Exits, class_of};
+use super::exits::{Exits, NOT_STARTED, class_of};
 use crate::cgroup::Totals;
 use crate::docker::Container;
 use crate::model::LabelSet;
@@ -102,6 +102,10 @@ pub(super) struct Entry {
     pub(super) is_end_inspected: bool,
     /// What inspect tells and no event has told yet: when it ended, with what, and since when that is known.
     pub(super) inspected: Option<(i64, Option<i64>, i64)>,
+    /// Its networks were joined for a start of which nothing more was told yet.
+    pub(super) is_starting: bool,
+    /// A start that seems to have failed, of which an event may be on its way: when, by the engine's clock, and when it was told.
+    pub(super) failed_start: Option<(i64, i64)>,
     /// Since when the engine has it no more.
     pub(super) gone: Option<i64>,
     /// When anything was last told of it.
@@ -188,6 +192,47 @@ impl Entry {
             // What a run cannot have had is not kept: the kernel's own counter tells it anyway.
             None if self.oom_events.len() < MOST_OOM_EVENTS => self.oom_events.push(time),
             None => {}
+        }
+    }
+
+    /// Takes an event of one of its networks. An engine that cannot start a container tells no end of it: it joins the networks, and leaves them (seen with
+    /// engines 20.10 and 26, host network included).
+    pub(super) fn network_event(&mut self, joins: bool, time: i64, now: i64) {
+        if joins {
+            // What is joined while it runs is no start.
+            self.is_starting = !self.runs_by_events();
+            if self.is_starting {
+                self.count_failed_start();
+            }
+        } else if std::mem::take(&mut self.is_starting) {
+            self.failed_start = Some((time, now));
+        }
+    }
+
+    /// Whether it runs, by what was told of it.
+    fn runs_by_events(&self) -> bool {
+        let is_listed = || matches!(&self.who, Some(Who::Listed(container)) if container.is_running());
+        self.last_start > self.last_end
+            || self.runs.iter().any(|run| !run.has_ended && run.end.is_none())
+            || (self.last_start == 0 && self.last_end == 0 && is_listed())
+    }
+
+    /// Takes what inspect says of a first start that failed, where no event told of it: the engine gave up before it came to the networks.
+    pub(super) fn follow_failed_start(&mut self, now: i64) {
+        if self.base.exits == Exits::default() && self.runs.iter().all(|run| run.end.is_none()) {
+            self.failed_start = self.failed_start.or(Some((now, now)));
+        }
+    }
+
+    /// Counts a start that failed, if there is one of which no end was told.
+    pub(super) fn count_failed_start(&mut self) {
+        let Some((time, told)) = self.failed_start.take() else { return };
+        if let Some(exits) = self.base.exits.get_mut(NOT_STARTED) {
+            *exits += 1;
+        }
+        // The runtime may have made a cgroup for it.
+        for run in self.runs.iter_mut().filter(|run| run.end.is_none() && run.has_ended && run.since <= time) {
+            (run.end, run.is_counted) = (Some(End { time, code: None, oom_events: 0, told }), true);
         }
     }
 

@@ -40,6 +40,10 @@ struct EntryOnDisk {
     last_start: i64,
     last_end: i64,
     is_end_inspected: bool,
+    #[serde(default)]
+    is_starting: bool,
+    #[serde(default)]
+    failed_start: Option<(i64, i64)>,
     gone: Option<i64>,
     heard: i64,
 }
@@ -63,6 +67,8 @@ pub(super) fn write(book: &Book, boot: &str) -> serde_json::Result<Vec<u8>> {
             last_start: entry.last_start,
             last_end: entry.last_end,
             is_end_inspected: entry.is_end_inspected,
+            is_starting: entry.is_starting,
+            failed_start: entry.failed_start,
             gone: entry.gone,
             heard: entry.heard,
         };
@@ -122,6 +128,8 @@ pub(super) fn read(text: &[u8], boot: &str) -> Result<Book, String> {
             last_start: told.last_start,
             last_end: told.last_end,
             is_end_inspected: told.is_end_inspected,
+            is_starting: told.is_starting,
+            failed_start: told.failed_start,
             gone: told.gone,
             heard: told.heard,
             ..Entry::default()
