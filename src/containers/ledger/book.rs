@@ -12,6 +12,8 @@ use crate::docker::{Container, ContainerEvent, Inventory, Labelling};
 use crate::logs::ContainerId;
 use crate::model::LabelSet;
 
+/// How long a gap in the events is not said again; each is counted.
+const BETWEEN_WARNINGS: i64 = 3600 * SECOND;
 /// How long the series of a container stay that the engine has no more.
 const STAY: i64 = 3600 * SECOND;
 /// How many of them.
@@ -52,6 +54,9 @@ pub(super) struct Book {
     /// Whether there is something that the file has not.
     pub(super) is_changed: bool,
     pub(super) losses: Vec<Loss>,
+    /// When a gap in the events was last to be said in the log, and whether it is now.
+    gap_said: Option<i64>,
+    pub(super) says_gap: bool,
 }
 
 impl Book {
@@ -86,6 +91,10 @@ impl Book {
         let time = event.time_nano;
         if self.expected.take().is_some_and(|expected| time > expected) {
             self.losses.push(("event_gap", 1));
+            // A clock may be set back.
+            if self.gap_said.is_none_or(|said| now.saturating_sub(said).saturating_abs() >= BETWEEN_WARNINGS) {
+                (self.gap_said, self.says_gap) = (Some(now), true);
+            }
         }
         let name = format!("{time} {} {}", event.action, event.id);
         let is_new = self.remember(xxh3_64(name.as_bytes()));

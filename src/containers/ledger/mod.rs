@@ -185,6 +185,12 @@ impl Ledger {
     }
 
     fn tell(&self, book: &mut Book) {
+        if std::mem::take(&mut book.says_gap) {
+            tracing::warn!(
+                "the engine has forgotten events that were not handled yet (it keeps its last 256, of which health checks and `docker exec` take three each): \
+                 exits and kills of containers may be missing; this is said once an hour, and counted as skep_ledger_losses_total{{reason=\"event_gap\"}}"
+            );
+        }
         for (reason, count) in book.losses.drain(..) {
             if let Some(metrics) = &self.metrics {
                 metrics.ledger_lost(reason, count);

@@ -347,6 +347,18 @@ fn a_failed_start_that_only_inspect_tells() {
 }
 
 #[test]
+fn a_gap_is_said_once_an_hour() {
+    let mut book = Book::default();
+    let mut gap = |now: i64| {
+        book.since(now);
+        book.take(&die(1, now, "0"), now);
+        std::mem::take(&mut book.says_gap)
+    };
+    assert_eq!([0, 1, 3500, 3601, 3602].map(|second| gap(START + second * SECOND)), [false, true, false, true, false]);
+    assert_eq!(book.lost("event_gap"), 4);
+}
+
+#[test]
 fn another_boot_has_other_cgroups() {
     let mut book = Book::default();
     book.take(&event(1, "start", START, &[]), START);
