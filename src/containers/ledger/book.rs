@@ -157,15 +157,17 @@ impl Book {
         book(entry, &mut self.sums);
     }
 
-    /// The cgroup of a container is gone, or (`None`) all that were known of it.
-    pub(super) fn ended(&mut self, id: &ContainerId, cgroup: Option<u64>, now: i64) {
-        let Some(entry) = self.entries.get_mut(id) else { return };
-        if entry.runs.iter().any(|run| !run.has_ended && cgroup.is_none_or(|cgroup| run.cgroup == cgroup)) {
+    /// The cgroup of a container is gone, or (`None`) all that were known of it. Says whether that was news, and so counted as a loss.
+    pub(super) fn ended(&mut self, id: &ContainerId, cgroup: Option<u64>, now: i64) -> bool {
+        let Some(entry) = self.entries.get_mut(id) else { return false };
+        let is_news = entry.runs.iter().any(|run| !run.has_ended && cgroup.is_none_or(|cgroup| run.cgroup == cgroup));
+        if is_news {
             self.losses.push(("no_last_reading", 1));
             entry.ended(cgroup, now);
             self.is_changed = true;
             book(entry, &mut self.sums);
         }
+        is_news
     }
 
     /// Which containers have a cgroup at this moment: the runs of all others have ended.
@@ -225,6 +227,10 @@ impl Book {
                 entry.count_failed_start();
             }
             book(entry, sums);
+            match std::mem::take(&mut entry.without_end) {
+                0 => {}
+                count => losses.push(("no_end", count)),
+            }
             if entry.who.is_none() && !entry.is_alive() && now.saturating_sub(entry.heard) > UNKNOWN_STAY {
                 losses.push(("unknown_container", 1));
                 return false;
@@ -232,6 +238,10 @@ impl Book {
             let Some(since) = entry.gone else { return true };
             // A clock that was set back must not keep them for ever.
             if now.saturating_sub(since) > STAY || (since.saturating_sub(now) > STAY) || entry.is_without_trace() {
+                match entry.ends_missing() {
+                    0 => {}
+                    count => losses.push(("no_end", count)),
+                }
                 return false;
             }
             entry.shrink();

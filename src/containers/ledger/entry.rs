@@ -106,6 +106,8 @@ pub(super) struct Entry {
     pub(super) is_starting: bool,
     /// A start that seems to have failed, of which an event may be on its way: when, by the engine's clock, and when it was told.
     pub(super) failed_start: Option<(i64, i64)>,
+    /// Runs that were put into the base though nobody has told their end, and that are not counted as lost yet.
+    pub(super) without_end: u64,
     /// Since when the engine has it no more.
     pub(super) gone: Option<i64>,
     /// When anything was last told of it.
@@ -262,10 +264,14 @@ impl Entry {
             let run = self.runs.remove(0);
             self.base.cpu = self.base.cpu.saturating_add(run.cpu);
             self.base.oom_kills = self.base.oom_kills.saturating_add(run.oom_kills);
-            if let (Some(end), false) = (run.end, run.is_counted)
-                && let Some(exits) = self.base.exits.get_mut(class_of(end.code, run.oom_kills > 0))
-            {
-                *exits += 1;
+            match run.end {
+                _ if run.is_counted => {}
+                Some(end) => {
+                    if let Some(exits) = self.base.exits.get_mut(class_of(end.code, run.oom_kills > 0)) {
+                        *exits += 1;
+                    }
+                }
+                None => self.without_end += 1,
             }
             if run.cgroup != 0 {
                 self.folded.push(run.cgroup);
@@ -284,6 +290,11 @@ impl Entry {
     /// Whether a process was killed for want of memory in its last run; if it `runs`, in the present one.
     pub(super) fn is_oom_killed(&self, runs: bool) -> bool {
         self.runs.last().is_some_and(|run| run.oom_kills > 0 && !(runs && run.end.is_some()))
+    }
+
+    /// Runs of which nobody has told the end.
+    pub(super) fn ends_missing(&self) -> u64 {
+        self.runs.iter().filter(|run| run.end.is_none() && !run.is_counted).count() as u64
     }
 
     pub(super) fn is_alive(&self) -> bool {

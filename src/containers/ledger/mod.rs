@@ -108,11 +108,12 @@ impl Ledger {
         self.book().reading(id, totals, is_last, nanoseconds(now));
     }
 
-    /// The cgroup of a container is gone.
-    pub(crate) fn ended(&self, id: &ContainerId, cgroup: Option<u64>) {
+    /// The cgroup of a container is gone. Says whether that was news, and so counted as a loss.
+    pub(crate) fn ended(&self, id: &ContainerId, cgroup: Option<u64>) -> bool {
         let mut book = self.book();
-        book.ended(id, cgroup, nanoseconds(SystemTime::now()));
+        let is_news = book.ended(id, cgroup, nanoseconds(SystemTime::now()));
         self.tell(&mut book);
+        is_news
     }
 
     /// Which containers have a cgroup at this moment.
@@ -160,17 +161,17 @@ impl Ledger {
         let Some(keeping) = &self.keeping else { return };
         let mut saved = keeping.saved.lock().unwrap_or_else(PoisonError::into_inner);
         let since = saved.elapsed();
-        let text = {
+        let copy = {
             let mut book = self.book();
             let is_due = at_end || since >= LONGEST_BETWEEN_SAVES || (book.is_changed && since >= BETWEEN_SAVES);
             if !is_due {
                 return;
             }
             book.is_changed = false;
-            file::write(&book, &keeping.boot)
+            file::copy(&book, &keeping.boot)
         };
         *saved = Instant::now();
-        match text.map_err(io::Error::from).and_then(|text| keeping.file.save(&text, at_end)) {
+        match file::text(&copy).map_err(io::Error::from).and_then(|text| keeping.file.save(&text, at_end)) {
             Ok(()) => {
                 keeping.has_worked.store(true, Ordering::Relaxed);
                 keeping.part.ok();
