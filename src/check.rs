@@ -8,11 +8,13 @@ use serde::Serialize;
 
 use crate::app::{self, Surroundings};
 use crate::config::{Adapter, Config, Fault, FlagKind, RouteSpec, flags};
+use crate::containers::ledger::not_kept;
 use crate::exposition::{Manner, Scraper};
 use crate::host;
 use crate::http::Guard;
 use crate::logs::pipeline;
 use crate::logs::sink::{DeadLetter, Sink};
+use crate::state::StateFile;
 use crate::swarm::identity::own_container_id;
 use crate::telemetry::{Metrics, Parts};
 
@@ -122,6 +124,7 @@ pub async fn run(config: &Config) -> Result<Report, Fault> {
             report.add("engine", state, why.clone().unwrap_or_default());
         }
     }
+    state(config, &mut report);
     collectors(config, &surroundings, &mut report).await?;
     logs(config, &surroundings, &mut report).await;
     Ok(report)
@@ -181,6 +184,23 @@ fn web(config: &Config, report: &mut Report) {
     }
 }
 
+/// Where cursors and what containers left behind outlive skep.
+fn state(config: &Config, report: &mut Report) {
+    let (directory, ships) = (&config.logs.state_dir, !config.logs.routes.is_empty());
+    if !ships && !config.settings.is_on("collector.containers") {
+        return;
+    }
+    let error = match StateFile::new(directory, "check").prepare() {
+        Ok(()) => return report.add("state directory", Verdict::Ok, directory.display().to_string()),
+        Err(error) => error,
+    };
+    let (state, mut why) = (if ships { Verdict::Failed } else { Verdict::Absent }, not_kept(directory, &error));
+    if ships {
+        why.push_str("; cursors live as long as the process");
+    }
+    report.add("state directory", state, why);
+}
+
 async fn collectors(config: &Config, surroundings: &Surroundings, report: &mut Report) -> Result<(), Fault> {
     let parts = Parts::default();
     let metrics = Metrics::new().map_err(|error| Fault(error.to_string()))?;
@@ -227,17 +247,6 @@ async fn logs(config: &Config, surroundings: &Surroundings, report: &mut Report)
             Verdict::Failed,
             "no engine answers and its data is not at the usual place; set --docker.containers-dir",
         ),
-    }
-    let state = &config.logs.state_dir;
-    let written = std::fs::create_dir_all(state).and_then(|()| {
-        let probe = state.join("check");
-        std::fs::write(&probe, b"ok\n").and_then(|()| std::fs::remove_file(&probe))
-    });
-    match written {
-        Ok(()) => report.add("state directory", Verdict::Ok, state.display().to_string()),
-        Err(error) => {
-            report.add("state directory", Verdict::Failed, format!("{}: {error}; set --state-dir to another directory", state.display()))
-        }
     }
     let Ok(metrics) = Metrics::new() else { return };
     for route in &config.logs.routes {

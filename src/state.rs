@@ -40,6 +40,22 @@ impl StateFile {
         Ok(Some(bytes))
     }
 
+    /// Makes the directory where there is none, and sees that a file can be made in it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn prepare(&self) -> io::Result<()> {
+        let beside = self.beside();
+        drop(create(&beside)?);
+        fs::remove_file(&beside)
+    }
+
+    fn beside(&self) -> PathBuf {
+        let mut name = self.path.file_name().unwrap_or_default().to_owned();
+        name.push(".new");
+        self.path.with_file_name(name)
+    }
+
     /// Moves it aside, to the ending `.odd`, and says where to. What lay there is replaced.
     ///
     /// # Errors
@@ -58,25 +74,28 @@ impl StateFile {
     /// # Errors
     /// What the system says. What was in the file is then still there.
     pub fn save(&self, bytes: &[u8], to_disk: bool) -> io::Result<()> {
-        let mut name = self.path.file_name().unwrap_or_default().to_owned();
-        name.push(".new");
-        let beside = self.path.with_file_name(name);
-        // It says which containers ran here: nobody else's business.
-        let create = || OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside);
-        let mut file = match create() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let directory = self.path.parent().unwrap_or(Path::new("."));
-                DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-                create()?
-            }
-            created => created?,
-        };
+        let beside = self.beside();
+        let mut file = create(&beside)?;
         file.write_all(bytes)?;
         if to_disk {
             file.sync_data()?;
         }
         drop(file);
         fs::rename(&beside, &self.path)
+    }
+}
+
+/// Makes a file, and the directory that it should be in.
+fn create(path: &Path) -> io::Result<fs::File> {
+    // It says which containers ran here: nobody else's business.
+    let create = || OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    match create() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let directory = path.parent().unwrap_or(Path::new("."));
+            DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+            create()
+        }
+        created => created,
     }
 }
 
@@ -89,6 +108,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = StateFile::new(&directory.path().join("deep/state"), "a.ledger");
         assert_eq!(file.load(100).unwrap(), None);
+        file.prepare().unwrap();
+        assert_eq!(fs::read_dir(directory.path().join("deep/state")).unwrap().count(), 0, "what was tried is gone");
         file.save(b"one", true).unwrap();
         file.save(b"two", false).unwrap();
         assert_eq!(file.load(100).unwrap().as_deref(), Some(&b"two"[..]));
@@ -97,6 +118,7 @@ mod tests {
         assert_eq!((mode(file.path()), mode(file.path().parent().unwrap())), (0o600, 0o700));
         fs::create_dir(file.path().with_file_name("a.ledger.new")).unwrap();
         file.save(b"three", false).unwrap_err();
+        file.prepare().unwrap_err();
         assert_eq!(file.load(100).unwrap().as_deref(), Some(&b"two"[..]));
         assert!(file.set_aside().unwrap().ends_with("a.ledger.odd"));
         assert_eq!(file.load(100).unwrap(), None);

@@ -37,6 +37,8 @@ fn ended(arguments: &[&str]) -> Output {
 struct Agent {
     child: Child,
     address: String,
+    /// What it said until then.
+    said: Vec<String>,
 }
 
 impl Agent {
@@ -53,11 +55,18 @@ impl Agent {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let line = lines.by_ref().map(Result::unwrap).find(|line| line.contains("skep works")).expect("it says where it is");
+        let mut said = Vec::new();
+        let line = loop {
+            let line = lines.next().expect("it says where it is").unwrap();
+            if line.contains("skep works") {
+                break line;
+            }
+            said.push(line);
+        };
         let address = line.split("page http://").nth(1).unwrap().split('/').next().unwrap().to_owned();
         // What it says further is taken, so that it never waits for a reader.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address }
+        Self { child, address, said }
     }
 
     fn get(&self, path: &str, headers: &str) -> (u16, String) {
@@ -126,6 +135,30 @@ fn check_names_a_text_file_that_is_refused_and_the_network_namespace() {
     assert!(line("collector textfile").contains("FAILED") && line("collector textfile").contains("job.prom: line 1"), "{table}");
     assert!(line("network namespace").contains("qdisc"), "{table}");
     assert_eq!(output.status.code(), Some(1));
+}
+
+/// Without a route nobody else would say it: at the start, in one warning, and no part of the agent is not ready for it.
+#[test]
+fn a_state_directory_that_cannot_be_used_is_a_warning_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    std::fs::write(&state, b"a file").unwrap();
+    let flag = format!("--state-dir={}", state.display());
+    let agent = Agent::start(&[&flag]);
+    let warnings: Vec<&String> = agent.said.iter().filter(|line| line.contains("state directory")).collect();
+    let [warning] = &warnings[..] else { panic!("{:?}", agent.said) };
+    for word in ["WARN", state.to_str().unwrap(), "Not a directory", "exits, kills for want of memory, CPU time"] {
+        assert!(warning.contains(word), "{word}: {warning}");
+    }
+    let (_, ready) = agent.get("/readyz", "");
+    assert!(ready.contains("\"containers.ledger\": {\n      \"state\": \"off\""), "{ready}");
+    assert_eq!(agent.stop(), Some(0));
+    for (routes, word) in [(&[][..], "absent"), (&["file:///dev/null"], "FAILED")] {
+        let output = ended(&[&["check", "--collector.disable-defaults", "--collector.containers", &flag][..], routes].concat());
+        let table = String::from_utf8(output.stdout).unwrap();
+        let line = table.lines().find(|line| line.starts_with("state directory")).unwrap_or_default();
+        assert!(line.contains(word) && line.contains("Not a directory"), "{table}");
+    }
 }
 
 #[test]

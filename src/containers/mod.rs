@@ -122,6 +122,8 @@ struct Tracked {
     totals: Option<Totals>,
     /// Scrapes since the limits were read.
     limits_age: Option<u32>,
+    /// It was said that its cgroup or its process is not to be found: once, for while the engine hangs nobody tells that it ended.
+    told_missing: bool,
 }
 
 /// What is the same for all containers of one scrape.
@@ -333,10 +335,10 @@ impl Collector for ContainersCollector {
         families::write(&rows, &device, pass);
         drop(rows);
         let living = self.tracked.iter().filter(|(_, tracked)| tracked.there);
-        self.ledger.scrape(&inventory, living.filter_map(|(id, tracked)| Some((id, tracked.totals?))), began, pass);
+        let killed = self.ledger.scrape(&inventory, living.filter_map(|(id, tracked)| Some((id, tracked.totals?))), began, pass);
         let told = inventory.containers.values().map(|container| &**container).filter(|container| !container.is_excluded());
         disk::write(told.clone(), &self.disk, pass);
-        states::write(told, pass);
+        states::write(told, &killed, pass);
         network_names::write(self.tracked.values().map(|tracked| (&tracked.container.series, &tracked.network_names)), pass);
         self.machine.write(pass);
         let failure = self.failure(pass.host);
@@ -382,6 +384,7 @@ impl Tracked {
             there: false,
             totals: None,
             limits_age: None,
+            told_missing: false,
         }
     }
 
@@ -403,7 +406,15 @@ impl Tracked {
             self.network_told = None;
         }
         self.limits_age = None;
+        self.told_missing = false;
         self.container = container.clone();
+    }
+
+    /// Tells of something that is missing, once for each state of the container.
+    fn missing(&mut self, what: &dyn std::fmt::Display, pass: &mut Pass<'_>) {
+        if !std::mem::replace(&mut self.told_missing, true) {
+            pass.odd(what);
+        }
     }
 
     fn read(&mut self, round: &Round<'_>, finder: &mut Finder, pass: &mut Pass<'_>) {
@@ -418,7 +429,8 @@ impl Tracked {
         if !self.there {
             (self.group, self.process) = (None, None);
             self.forget_network(round.networks);
-            pass.odd(&format_args!("container {:?} is running, and its cgroup is not in the tree", self.container.id));
+            let id = self.container.id.clone();
+            self.missing(&format_args!("container {id:?} is running, and its cgroup is not in the tree"), pass);
             return;
         }
         // At once, for another cgroup of its name may take its place.
@@ -472,7 +484,8 @@ impl Tracked {
                 Ok(process) => process,
                 // It ended, and the engine has yet to say so; or this is not the procfs of the engine's host.
                 Err(error) => {
-                    pass.odd(&format_args!("process {pid} of container {:?}: {error}", self.container.id));
+                    let id = self.container.id.clone();
+                    self.missing(&format_args!("process {pid} of container {id:?}: {error}"), pass);
                     return false;
                 }
             };
@@ -481,8 +494,11 @@ impl Tracked {
             match pass.host.of_process(&process, "cgroup") {
                 Ok(bytes) if memchr::memmem::find(bytes, id).is_some() => self.process = Some(process),
                 Ok(bytes) if own == Some(&self.container.id) && is_in_root(bytes) => (self.process, self.in_root) = (Some(process), true),
-                Ok(_) => pass.odd(&format_args!("process {pid} is not of container {:?} any more", self.container.id)),
-                Err(error) => pass.odd(&error),
+                Ok(_) => {
+                    let id = self.container.id.clone();
+                    self.missing(&format_args!("process {pid} is not of container {id:?} any more"), pass);
+                }
+                Err(error) => self.missing(&error, pass),
             }
         }
         self.process.is_some()

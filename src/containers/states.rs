@@ -2,8 +2,11 @@
 //!
 //! `container_state_*` and `container_restartcount` are docker_state_exporter's names; `container_info` is to a container what kube-state-metrics' info families are.
 
+use std::collections::BTreeSet;
+
 use crate::collect::Pass;
 use crate::docker::Container;
+use crate::logs::ContainerId;
 use crate::model::{Kind, Value};
 
 const STATES: [&str; 7] = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
@@ -13,39 +16,43 @@ const HEALTH: [&str; 3] = ["starting", "healthy", "unhealthy"];
 struct One {
     name: &'static str,
     help: &'static str,
-    value: fn(&Container) -> Option<Value>,
+    value: fn(&Container, &BTreeSet<ContainerId>) -> Option<Value>,
 }
 
 const FAMILIES: [One; 5] = [
     One {
         name: "container_restartcount",
         help: "How often the engine's restart policy started the container anew.",
-        value: |container| container.inspected.then_some(container.restart_count.into()),
+        value: |container, _| container.inspected.then_some(container.restart_count.into()),
     },
     One {
         name: "container_last_exit_code",
         help: "What the container's last run ended with.",
-        value: |container| container.exit_code.map(Value::from),
+        value: |container, _| container.exit_code.map(Value::from),
     },
     One {
         name: "container_finish_time_seconds",
         help: "When the container's last run ended, since unix epoch in seconds.",
-        value: |container| container.finished.map(Value::from),
+        value: |container, _| container.finished.map(Value::from),
     },
     One {
         name: "container_state_oomkilled",
         help: "Whether a process of the container's last run was killed for want of memory.",
-        value: |container| container.oom_killed.map(Value::from),
+        // The engine has it from events of its runtime, which may come after the end, or not at all.
+        value: |container, killed| match killed.contains(&container.id) {
+            true => Some(true.into()),
+            false => container.oom_killed.map(Value::from),
+        },
     },
     One {
         name: "container_spec_cpu_limit_cores",
         help: "How many cores' worth of time the container may use.",
-        value: |container| container.allowed.cores().map(Value::from),
+        value: |container, _| container.allowed.cores().map(Value::from),
     },
 ];
 
-/// Writes what is known from the engine, of containers in whatever state.
-pub(crate) fn write<'a>(containers: impl Iterator<Item = &'a Container> + Clone, pass: &mut Pass<'_>) {
+/// Writes what is known from the engine, of containers in whatever state. `killed` are those in whose last run the kernel counted a kill for want of memory.
+pub(crate) fn write<'a>(containers: impl Iterator<Item = &'a Container> + Clone, killed: &BTreeSet<ContainerId>, pass: &mut Pass<'_>) {
     let status = "Whether the container is in this state.";
     one_of("container_state_status", status, &STATES, containers.clone(), |container| Some(&container.state), pass);
     let health = "Whether the container's health check says this.";
@@ -53,7 +60,7 @@ pub(crate) fn write<'a>(containers: impl Iterator<Item = &'a Container> + Clone,
     for one in FAMILIES {
         let mut family = pass.out.family(one.name, Kind::Gauge, one.help);
         for container in containers.clone() {
-            if let Some(value) = (one.value)(container) {
+            if let Some(value) = (one.value)(container, killed) {
                 family.sample_shared(&container.series, &[], value);
             }
         }

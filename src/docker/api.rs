@@ -88,6 +88,17 @@ impl Engine {
         Ok(self.get::<InfoAnswer>("info", "/info").await?.into())
     }
 
+    /// Whether the engine answers: any answer will do, for a proxy may refuse the question.
+    ///
+    /// # Errors
+    /// [`EngineError`] where none comes.
+    pub async fn ping(&self) -> Result<(), EngineError> {
+        match self.bytes("ping", "/_ping").await {
+            Err(EngineError::Status { .. }) | Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// All containers, in whatever state.
     ///
     /// # Errors

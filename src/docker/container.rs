@@ -49,6 +49,8 @@ pub struct Container {
     pub finished: Option<f64>,
     /// What its last run ended with; `None` before the end of the first.
     pub exit_code: Option<i64>,
+    /// The engine tried to start it for the first time and could not: it stays `created`, and has an exit code (125 to 128) without an end.
+    pub start_failed: bool,
     /// How often the engine's restart policy started it anew.
     pub restart_count: u64,
     /// `bridge`, `host`, `none`, `container:<id>`, or a network's name.
@@ -139,6 +141,7 @@ impl Labelling {
             finished: told.finished.map(time::seconds),
             // While it runs the engine says 0, whatever the last run ended with.
             exit_code: told.exit_code.filter(|_| told.finished.is_some() && !running),
+            start_failed: told.state == "created" && told.exit_code.is_some_and(|code| code != 0),
             state: told.state,
             health: told.health,
             restart_count: told.restart_count,

@@ -69,6 +69,8 @@ pub struct Timing {
     pub longest_retry: Duration,
     /// Between two looks at the list while events flow.
     pub verify: Duration,
+    /// Between two questions whether the engine answers at all: an engine that hangs ends no stream of events.
+    pub pulse: Duration,
     /// Between an event and the inspect that it asks for: what follows at once (an end and a removal, a stop and a start) needs one, or none.
     pub settle: Duration,
 }
@@ -80,6 +82,7 @@ impl Default for Timing {
             first_retry: Duration::from_millis(500),
             longest_retry: Duration::from_secs(15),
             verify: Duration::from_secs(60),
+            pulse: Duration::from_secs(15),
             settle: Duration::from_millis(200),
         }
     }
@@ -124,6 +127,17 @@ pub struct InventoryTask {
 /// A container, and what inspect answered.
 type Answer = (ContainerId, Result<Inspected, EngineError>);
 type Answers = FuturesUnordered<Pin<Box<dyn Future<Output = Answer> + Send>>>;
+
+/// Asks now and again whether the engine answers, and comes back when it does not. No call takes a lock of the engine's, so that one which is slow with a
+/// container is not taken for one that hangs.
+async fn silence(engine: &Engine, pulse: Duration) -> EngineError {
+    loop {
+        tokio::time::sleep(pulse).await;
+        if let Err(error) = engine.ping().await {
+            return error;
+        }
+    }
+}
 
 impl InventoryTask {
     /// The task, and the watch that it feeds; the watch holds an empty inventory until the first synchronisation.
@@ -221,6 +235,7 @@ impl InventoryTask {
         let mut verify = tokio::time::interval(self.timing.verify);
         verify.set_missed_tick_behavior(MissedTickBehavior::Delay);
         verify.reset();
+        let mut silence = std::pin::pin!(silence(&engine, self.timing.pulse));
         loop {
             self.inspect(&engine, &mut answers);
             let wake = self.wakes_at(answers.len());
@@ -230,6 +245,7 @@ impl InventoryTask {
                         self.resync(&engine).await?;
                     }
                 }
+                error = &mut silence => return Err(error),
                 Some((id, answer)) = answers.next(), if !answers.is_empty() => self.answered(&id, answer)?,
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
                 _ = verify.tick() => {

@@ -55,6 +55,9 @@ pub(super) fn after(known: Option<&Container>, event: &ContainerEvent, labelling
             "running".clone_into(&mut container.state);
             container.started = Some(time::seconds(event.time_nano));
             container.pid = None;
+            container.start_failed = false;
+            // The engine forgets it with a start.
+            container.oom_killed = container.oom_killed.map(|_| false);
             if let Some(health) = &mut container.health {
                 "starting".clone_into(health);
             }
@@ -105,6 +108,7 @@ pub(super) fn listed(known: Option<&Container>, entry: ListedContainer, labellin
         container.health = entry.health().map(str::to_owned);
     }
     container.state = entry.state;
+    container.start_failed &= container.state == "created";
     if !container.is_running() {
         container.pid = None;
     }

@@ -123,8 +123,18 @@ const FILE_ERRORS: [&str; 5] = ["open", "read", "spool", "watch", "compressed"];
 const SPOOL_GIVEN_UP: [&str; 2] = ["bytes", "lines"];
 
 const DISK_WALKS: [&str; 5] = ["done", "refused", "gone", "too_large", "failed"];
-const LEDGER_LOSSES: [&str; 9] =
-    ["event_gap", "no_last_reading", "queue_overflow", "no_watch", "unknown_container", "gone_containers", "sums", "odd_file", "save"];
+const LEDGER_LOSSES: [&str; 10] = [
+    "event_gap",
+    "no_end",
+    "no_last_reading",
+    "queue_overflow",
+    "no_watch",
+    "unknown_container",
+    "gone_containers",
+    "sums",
+    "odd_file",
+    "save",
+];
 
 const HTTP_REFUSED: [&str; 8] = ["unauthorized", "busy", "rate_limit", "max_requests", "tls", "plain_http", "slow", "evicted"];
 
@@ -373,10 +383,11 @@ impl Metrics {
         self.http_refused.with_label_values(&[reason]).inc();
     }
 
-    /// Something that a container left behind and that was lost, or may have been: `event_gap` (the engine has the last event no more that was handled),
-    /// `no_last_reading` (a cgroup was removed before its last numbers were read), `queue_overflow` (of inotify), `no_watch` (inotify takes no more),
-    /// `unknown_container` (numbers of a cgroup that no engine told the name of), `gone_containers` (forgotten before their hour, for there are too many), `sums`
-    /// (summed with others, for there are too many services and images), `odd_file` (the ledger's file could not be understood), `save` (or not be written).
+    /// Something that a container left behind and that was lost, or may have been: `event_gap` (the engine has the last event no more that was handled), `no_end`
+    /// (a cgroup ended, its container is gone for an hour, and no engine told its exit), `no_last_reading` (a cgroup was removed before its last numbers were
+    /// read), `queue_overflow` (of inotify), `no_watch` (inotify takes no more), `unknown_container` (numbers of a cgroup that no engine told the name of),
+    /// `gone_containers` (forgotten before their hour, for there are too many), `sums` (summed with others, for there are too many services and images),
+    /// `odd_file` (the ledger's file could not be understood), `save` (or not be written).
     pub fn ledger_lost(&self, reason: &'static str, count: u64) {
         self.ledger_losses.with_label_values(&[reason]).inc_by(count);
     }

@@ -44,6 +44,17 @@ impl Parts {
     }
 }
 
+impl Parts {
+    /// Keeps a state. Gives the one before when it is another.
+    fn keep(&self, name: &str, state: State) -> Option<Option<State>> {
+        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        if states.get(name) == Some(&state) {
+            return None;
+        }
+        Some(states.insert(name.to_owned(), state))
+    }
+}
+
 impl Part {
     /// Tells that the part is there and will tell more: until then the agent is not ready.
     pub fn starting(&self) {
@@ -66,13 +77,17 @@ impl Part {
         self.tell(State::Off(why.into()));
     }
 
+    /// Tells that the part does without something that nobody asked for by name, and that should be known all the same: it is off, with a warning in the log.
+    pub fn does_without(&self, why: impl Into<String>) {
+        let why = why.into();
+        if self.parts.keep(&self.name, State::Off(why.clone())).is_some() {
+            tracing::warn!(part = &*self.name, "{why}");
+        }
+    }
+
     /// Keeps the state, and logs it once when it is another than before: nothing is repeated in the log while it lasts.
     fn tell(&self, state: State) {
-        let mut states = self.parts.states.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = states.get(&self.name);
-        if before == Some(&state) {
-            return;
-        }
+        let Some(before) = self.parts.keep(&self.name, state.clone()) else { return };
         let part = &*self.name;
         match &state {
             State::Ok if matches!(before, Some(State::Degraded(_))) => tracing::info!(part, "works again"),
@@ -80,6 +95,5 @@ impl Part {
             State::Degraded(why) => tracing::warn!(part, "{why}"),
             State::Off(why) => tracing::info!(part, "off: {why}"),
         }
-        states.insert(self.name.clone(), state);
     }
 }

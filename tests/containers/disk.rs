@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use skep::collect::{Collector, Pass};
@@ -16,14 +16,21 @@ use skep::telemetry::{Metrics, Parts};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::until_streaming;
 use crate::fake_engine::{FakeEngine, Reply};
 
 fn id(digit: char) -> String {
     digit.to_string().repeat(64)
 }
 
+/// The first in every order, once it is there.
+const THIRD: char = '0';
+/// Its state and its first process.
+type Third = Arc<Mutex<Option<(&'static str, u32)>>>;
+
 /// A host with one running container, `a`, of process 7, and one that has ended, `b`.
 struct Host {
+    third: Third,
     directory: tempfile::TempDir,
     engine: FakeEngine,
     inventory: watch::Receiver<Arc<Inventory>>,
@@ -53,13 +60,15 @@ impl Host {
         fs::write(path.join("proc/7/mountinfo"), mounts).unwrap();
         fs::write(path.join("proc/1/mountinfo"), "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 259:1 / /d rw - xfs /dev/nvme0n1p1 rw\n")
             .unwrap();
-        let engine = FakeEngine::start(&path.join("docker.sock"), move |path| answer(path, &size));
+        let third = Third::default();
+        let now = third.clone();
+        let engine = FakeEngine::start(&path.join("docker.sock"), move |path| answer(path, &size, *now.lock().unwrap()));
         let metrics = Metrics::new().unwrap();
         let (task, mut inventory) = InventoryTask::new(engine.host(), Labelling::default(), &Parts::default(), metrics.clone());
         let stop = CancellationToken::new();
         tokio::spawn(task.run(stop.clone()));
         inventory.wait_for(|inventory| inventory.synced_at.is_some()).await.unwrap();
-        Self { directory, engine, inventory, metrics, stop }
+        Self { third, directory, engine, inventory, metrics, stop }
     }
 
     fn path(&self, relative: &str) -> PathBuf {
@@ -71,7 +80,10 @@ impl Host {
     }
 
     fn count(&self, mode: DiskMode) -> DiskTable {
-        let options = DiskOptions { mode, ..DiskOptions::default() };
+        self.count_with(DiskOptions { mode, ..DiskOptions::default() })
+    }
+
+    fn count_with(&self, options: DiskOptions) -> DiskTable {
         let (task, table) = DiskTask::new(self.inventory.clone(), self.engine.host(), None, self.root(), options, self.metrics.clone());
         task.with_patience(Duration::from_secs(1)).start(tokio::runtime::Handle::current(), self.stop.clone()).unwrap();
         table
@@ -85,16 +97,31 @@ impl Host {
         String::from_utf8(out.text().to_vec()).unwrap()
     }
 
+    /// What happens to the third container, and what inspect says of it from then on.
+    async fn happens(&mut self, action: &str, state: &'static str, pid: u32) {
+        *self.third.lock().unwrap() = Some((state, pid));
+        let id = id(THIRD);
+        self.engine.event(&format!(
+            r#"{{"Type":"container","Action":"{action}","Actor":{{"ID":"{id}","Attributes":{{"name":"{state}"}}}},"timeNano":1}}"#
+        ));
+        let id = ContainerId::new(&id).unwrap();
+        let is_told = |inventory: &Arc<Inventory>| {
+            inventory.containers.get(&id).is_some_and(|known| known.state == state && known.pid == Some(pid).filter(|pid| *pid != 0))
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(60), self.inventory.wait_for(is_told)).await;
+        drop(waited.unwrap().unwrap());
+    }
+
     fn asked(&self) -> usize {
         self.engine.requests().iter().filter(|path| path.contains("size=1")).count()
     }
 }
 
-fn answer(path: &str, size: &impl Fn(char) -> Reply) -> Reply {
+fn answer(path: &str, size: &impl Fn(char) -> Reply, third: Option<(&str, u32)>) -> Reply {
     let path = path.strip_prefix("/v1.41").unwrap_or(path);
     if path.contains("size=1") {
-        let digit = if path.contains(&id('a')) { 'a' } else { 'b' };
-        assert!(path.contains(&id(digit)), "one container at a time: {path}");
+        let asked: Vec<char> = ['a', 'b', THIRD].into_iter().filter(|digit| path.contains(&id(*digit))).collect();
+        let [digit] = asked[..] else { panic!("one container at a time: {path}") };
         return size(digit);
     }
     let inspect = |id: &str, state: &str, pid: u32| {
@@ -111,6 +138,9 @@ fn answer(path: &str, size: &impl Fn(char) -> Reply) -> Reply {
         events if events.starts_with("/events?") => Reply::Stream(Vec::new()),
         path if path.contains(&a) => inspect(&a, "running", 7),
         path if path.contains(&b) => inspect(&b, "exited", 0),
+        path if path.contains(&id(THIRD)) => {
+            third.map_or(Reply::Status(404, "no such container"), |(state, pid)| inspect(&id(THIRD), state, pid))
+        }
         _ => Reply::Status(404, "no such container"),
     }
 }
@@ -221,6 +251,39 @@ async fn another_containers_process_is_not_believed() {
     let table = host.count(DiskMode::Auto);
     let disk = known(&table, 'a', |disk| disk.layer.is_some()).await;
     assert_eq!(disk.layer.map(|layer| layer.source), Some("engine"));
+}
+
+/// One that is made and not started yet has no process that would tell its layer: nobody else is asked before it has one.
+#[tokio::test]
+async fn a_container_that_is_not_started_yet_waits() {
+    let mut host = Host::new(|digit| sized(digit, "88")).await;
+    until_streaming(&host.engine).await;
+    host.happens("create", "created", 0).await;
+    let table = host.count(DiskMode::Auto);
+    // Whatever is asked is asked in the order of their turns.
+    known(&table, 'b', |disk| disk.layer.is_some()).await;
+    known(&table, THIRD, |disk| disk.layer.is_none()).await;
+    fs::create_dir_all(host.path("proc/8")).unwrap();
+    fs::write(host.path("proc/8/cgroup"), format!("1:memory:/docker/{}\n", id(THIRD))).unwrap();
+    fs::copy(host.path("proc/7/mountinfo"), host.path("proc/8/mountinfo")).unwrap();
+    host.happens("start", "running", 8).await;
+    let disk = known(&table, THIRD, |disk| disk.layer.is_some()).await;
+    assert_eq!(disk.layer.map(|layer| (layer.inodes, layer.source)), Some((Some(1), "walk")));
+    assert_eq!(host.asked(), 1, "of `b` alone");
+}
+
+/// A process that is not to be found has ended, or is another host's: the engine is asked at the second time.
+#[tokio::test]
+async fn a_process_that_is_nowhere_is_waited_for_once() {
+    let host = Host::new(|digit| sized(digit, "99")).await;
+    fs::remove_dir_all(host.path("proc/7")).unwrap();
+    let table = host.count(DiskMode::Auto);
+    known(&table, 'a', |disk| disk.layer.is_none()).await;
+    known(&table, 'b', |disk| disk.layer.is_some()).await;
+    assert_eq!(host.asked(), 1, "of `b` alone");
+    let table = host.count_with(DiskOptions { mode: DiskMode::Auto, interval: Duration::from_millis(1) });
+    let disk = known(&table, 'a', |disk| disk.layer.is_some()).await;
+    assert_eq!(disk.layer.map(|layer| (layer.bytes, layer.inodes, layer.source)), Some((99, None, "engine")));
 }
 
 /// Hung, cut off, nonsense, another container, gone: no number, one error each, and no second question at once.

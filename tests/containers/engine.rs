@@ -95,6 +95,7 @@ impl Agent {
             first_retry: Duration::from_millis(5),
             longest_retry: Duration::from_millis(20),
             verify,
+            pulse: Duration::from_millis(20),
             settle: Duration::from_millis(5),
         };
         let host = format!("unix://{}", path.display());
@@ -147,6 +148,15 @@ impl Agent {
 pub(crate) async fn until_streaming(engine: &FakeEngine) {
     let wait = async {
         while engine.streams() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap();
+}
+
+async fn until_asked(engine: &FakeEngine, path: &str, times: usize) {
+    let wait = async {
+        while engine.requests().iter().filter(|asked| asked.ends_with(path)).count() < times {
             tokio::task::yield_now().await;
         }
     };
@@ -334,6 +344,28 @@ async fn a_hang_has_an_end() {
     agent.is_degraded("gave no answer to version").await;
     agent.stop().await;
     drop(engine);
+}
+
+/// It ends no stream, and the list is not due for an hour.
+#[tokio::test]
+async fn an_engine_that_falls_silent_is_heard() {
+    let (_directory, path) = socket();
+    let world = World::default();
+    world.put('a', "web", "running");
+    let answers = world.clone();
+    let engine = FakeEngine::start(&path, move |path| answers.answer(path));
+    let mut agent = Agent::start(&path, NEVER);
+    agent.sees(&[("web", "running")]).await;
+    // One that refuses the question answers.
+    until_asked(&engine, "/_ping", 3).await;
+    agent.is_ok().await;
+    assert_eq!((agent.metrics.docker_resyncs.get(), engine.streams()), (1, 1));
+    world.odd("/", || Reply::Hang);
+    agent.is_degraded("gave no answer to").await;
+    assert_eq!(agent.metrics.docker_errors.with_label_values(&["ping"]).get(), 1);
+    world.well();
+    agent.is_ok().await;
+    agent.stop().await;
 }
 
 #[tokio::test]

@@ -134,3 +134,49 @@ async fn every_exit_counts_once_whoever_goes_away() {
     assert!(agent.lost("event_gap"));
     agent.stop().await;
 }
+
+/// An engine that saw its runtime's word of the kill too late says `false`, and goes on saying it.
+#[tokio::test]
+async fn a_kill_that_the_engine_did_not_see() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("docker.sock");
+    let all = || {
+        let entry = |digit: char| format!(r#"{{"Id":"{}","Names":["/{digit}"],"State":"exited"}}"#, digit.to_string().repeat(64));
+        format!("[{},{},{}]", entry('a'), entry('b'), entry('c'))
+    };
+    let events = vec![
+        event('a', "start", 3600, ""),
+        event('a', "oom", 3601, ""),
+        event('a', "die", 3602, "137"),
+        event('b', "start", 3600, ""),
+        event('b', "die", 3602, "137"),
+    ];
+    let fake = FakeEngine::start(&path, move |path| match path.strip_prefix("/v1.47").unwrap_or(path) {
+        "/version" => Reply::Json(r#"{"ApiVersion":"1.47"}"#.into()),
+        "/info" => Reply::Json(r#"{"Name":"node-1","SystemTime":"2026-11-20T02:00:00Z"}"#.into()),
+        "/containers/json?all=1" => Reply::Json(all()),
+        asked if asked.starts_with("/events?") => Reply::Stream(events.clone()),
+        inspect => {
+            let id = inspect.strip_prefix("/containers/").and_then(|rest| rest.strip_suffix("/json")).unwrap_or_default();
+            let (digit, seen) = (id.get(..1).unwrap_or_default(), id.starts_with('c'));
+            Reply::Json(format!(
+                r#"{{"Id":"{id}","Name":"/{digit}","State":{{"Status":"exited","ExitCode":137,"OOMKilled":{seen},"FinishedAt":"2026-11-20T01:00:02Z"}}}}"#
+            ))
+        }
+    });
+    let mut agent = Agent::start(&fake, &directory.path().join("state"));
+    agent.has_taken(5).await;
+    let wait = async {
+        loop {
+            let text = agent.scrape();
+            let says = ["a", "b", "c"].map(|name| value(&text, "container_state_oomkilled", &[&format!("name=\"{name}\"")]));
+            if says.iter().all(Option::is_some) {
+                return says;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let says = tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap();
+    assert_eq!(says, [Some(1.0), Some(0.0), Some(1.0)]);
+    agent.stop().await;
+}

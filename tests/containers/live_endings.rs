@@ -64,10 +64,14 @@ impl Agent {
 
     /// How many cgroups were removed before their last numbers were read: a machine with too much to do.
     fn missed(&self) -> f64 {
+        self.lost("no_last_reading")
+    }
+
+    fn lost(&self, reason: &str) -> f64 {
         let mut text = Vec::new();
         self.metrics.encode(&mut text).unwrap();
         let text = String::from_utf8(text).unwrap();
-        value(&text, "skep_ledger_losses_total", &["reason=\"no_last_reading\""]).unwrap()
+        value(&text, "skep_ledger_losses_total", &[&format!("reason=\"{reason}\"")]).unwrap()
     }
 
     /// Waits until so many exits more are told than `before`.
@@ -151,12 +155,17 @@ async fn jobs_leave_their_exits_kills_and_cpu_time() {
     let after = agent.has_told(&told, 20.0).await;
     assert_eq!((after.exits[4] - told.exits[4], after.kills - told.kills), (20.0, 20.0));
 
+    // What the engine cannot start, and removes at once.
+    jobs(300..304, &[], |_| vec!["nosuch".to_owned()]).await;
+    let (killed, after) = (after.clone(), agent.has_told(&after, 4.0).await);
+    assert_eq!((after.exits[2] - killed.exits[2], after.series - killed.series, agent.lost("no_end")), (4.0, 4, 0.0));
+
     // While no agent runs; the next one counts them, and nothing twice.
     agent.stop().await;
     jobs(200..210, &[], burn).await;
     let mut agent = Agent::start(state.path()).await;
     let last = agent.has_told(&after, 10.0).await;
     assert_eq!(last.exits.iter().sum::<f64>(), after.exits.iter().sum::<f64>() + 10.0);
-    assert_eq!((last.kills, last.series), (after.kills, 110));
+    assert_eq!((last.kills, last.series), (after.kills, 114));
     agent.stop().await;
 }

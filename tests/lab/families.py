@@ -168,6 +168,13 @@ _PROCESSES = {
     "container_cpu_schedstat_run_periods_total": ("of processes", *both(o.schedstat(2, 1))),
 }
 
+def _killed(name):
+    """What the engine says, or 1 where the kernel has counted a kill in this run: an engine hears of it late, or not at all."""
+    def read(reading):
+        return int(reading.told["State"]["OOMKilled"] or bool(reading.key("memory", name, "oom_kill"))) if reading.told else None
+    return read
+
+
 _SOCKETS = {
     **{f"container_network_{version}_usage_total": ("tasks", *both(o.tcp(version))) for version in ("tcp", "tcp6")},
     **{f"container_network_{version}_usage_total": ("tasks", *both(o.udp(version))) for version in ("udp", "udp6")},
@@ -183,7 +190,7 @@ _ENGINE = {
     "container_state_health_status": ("state", *both(h.one_of(HEALTH, h.health))),
     "container_restartcount": ("state", *both(lambda r: r.told["RestartCount"] if r.told else None)),
     "container_last_exit_code": ("state", *both(state(h.exit_code))),
-    "container_state_oomkilled": ("state", *both(state(lambda s: int(s["OOMKilled"])))),
+    "container_state_oomkilled": ("state", _killed("memory.oom_control"), _killed("memory.events")),
     "container_finish_time_seconds": ("state", *both(state(lambda s: h.moment(s["FinishedAt"])))),
     "container_last_seen": ("time", *both(lambda r: r.time)),
 }

@@ -17,6 +17,8 @@ const STOPPED: u32 = 10;
 const DOUBLINGS: u32 = 6;
 /// What was refused to this process is tried again after so many counts by the engine.
 const COUNTS_BY_ENGINE: u32 = 20;
+/// So many turns in a row may find no process; then the engine is asked: it may be another host's, or its processes another namespace's.
+const MOST_MISSES: u32 = 2;
 
 /// Work and rest in turns, so that of any time no more than a hundredth is work, and one piece.
 #[derive(Debug, Default)]
@@ -60,6 +62,8 @@ struct Turn {
     failures: u32,
     /// Counts by the engine since the walk was refused.
     counts: u32,
+    /// Turns in a row that found no process.
+    misses: u32,
 }
 
 /// What became of a count.
@@ -69,6 +73,8 @@ pub(super) enum Outcome {
     Counted,
     /// This process cannot, or may not, count it; the engine is asked at the next opportunity, where it may be.
     Refused,
+    /// There is no process yet, or none any more, that tells where the layer is: the next one will.
+    Waits,
     /// It did not work this time.
     Failed,
 }
@@ -102,7 +108,7 @@ impl Plan {
         for (id, pid) in all {
             let turn = |last: Option<Duration>| {
                 let due = last.map_or(now, |last| last.saturating_add(self.interval).max(now));
-                Turn { by, pid, due, last, failures: 0, counts: 0 }
+                Turn { by, pid, due, last, failures: 0, counts: 0, misses: 0 }
             };
             match self.turns.get_mut(id) {
                 Some(known) if known.pid == pid => {}
@@ -133,13 +139,30 @@ impl Plan {
     pub(super) fn took(&mut self, id: &ContainerId, now: Duration, outcome: Outcome, runs: bool) -> bool {
         let Some(turn) = self.turns.get_mut(id) else { return true };
         let interval = if runs { self.interval } else { self.interval.saturating_mul(STOPPED) };
+        let outcome = match outcome {
+            Outcome::Waits => {
+                turn.misses = (turn.misses + 1).min(MOST_MISSES);
+                if turn.misses < MOST_MISSES {
+                    // Nothing was counted: a start has its turn at once.
+                    turn.due = now.saturating_add(self.interval);
+                    return true;
+                }
+                Outcome::Refused
+            }
+            other => other,
+        };
         match outcome {
             Outcome::Refused if self.asks && turn.by == By::Walk => {
                 (turn.by, turn.counts) = (By::Engine, 0);
                 return false;
             }
-            Outcome::Counted => turn.failures = 0,
-            Outcome::Refused | Outcome::Failed => turn.failures = (turn.failures + 1).min(DOUBLINGS),
+            Outcome::Counted => {
+                turn.failures = 0;
+                if turn.by == By::Walk {
+                    turn.misses = 0;
+                }
+            }
+            Outcome::Refused | Outcome::Waits | Outcome::Failed => turn.failures = (turn.failures + 1).min(DOUBLINGS),
         }
         turn.last = Some(now);
         turn.due = now.saturating_add(interval.saturating_mul(1 << turn.failures));
@@ -240,6 +263,44 @@ mod tests {
         plan.took(&id(7), second * 2, Outcome::Counted, true);
         plan.follow(second * 3, |_| true, std::iter::once((&id(7), Some(2))));
         assert_eq!(plan.next(second * 3), Err(second * 59));
+    }
+
+    /// One that is made and started a little later is walked as soon as it has a process; one that never has any is the engine's.
+    #[test]
+    fn without_a_process_it_waits_twice() {
+        let second = Duration::from_secs(1);
+        let mut plan = plan(0, true, true);
+        plan.follow(second, |_| true, std::iter::once((&id(7), None)));
+        assert!(plan.took(&id(7), second, Outcome::Waits, false));
+        assert_eq!(plan.next(second), Err(MINUTE));
+        plan.follow(second * 2, |_| true, std::iter::once((&id(7), Some(1))));
+        assert_eq!(plan.next(second * 2), Ok((id(7), By::Walk)));
+        // Its process has ended already.
+        assert!(plan.took(&id(7), second * 2, Outcome::Waits, true));
+        let again = second * 2 + MINUTE;
+        assert_eq!(plan.next(again), Ok((id(7), By::Walk)));
+        assert!(!plan.took(&id(7), again, Outcome::Waits, true));
+        let mut now = again;
+        for _ in 0..COUNTS_BY_ENGINE {
+            assert_eq!(plan.next(now), Ok((id(7), By::Engine)));
+            plan.took(&id(7), now, Outcome::Counted, true);
+            now += MINUTE;
+        }
+        // It is looked for once more, and the engine's again at once.
+        assert_eq!(plan.next(now), Ok((id(7), By::Walk)));
+        assert!(!plan.took(&id(7), now, Outcome::Waits, true));
+    }
+
+    /// Where the engine may not be asked it is looked for ever more rarely.
+    #[test]
+    fn without_a_process_and_without_an_engine() {
+        let mut plan = plan(1, true, false);
+        let mut now = Duration::ZERO;
+        for wait in [1, 2, 4, 8, 16, 32, 64, 64] {
+            assert!(plan.took(&id(0), now, Outcome::Waits, true));
+            assert_eq!(plan.next(now), Err(MINUTE * wait));
+            now += MINUTE * wait;
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::plan::{By, Outcome, Plan};
 use super::{Disk, DiskMode, DiskOptions, DiskTable, Layer, layer};
 use crate::docker::{Container, Engine, EngineError, Inventory};
 use crate::host::usage::{Counted, FileSystem, Mark, Stopped, Walk, file_system_of};
-use crate::host::{Reader, Root};
+use crate::host::{ReadError, Reader, Root};
 use crate::logs::ContainerId;
 use crate::telemetry::Metrics;
 
@@ -193,7 +193,7 @@ impl DiskTask {
         let work = Work::begin();
         let upper = self.find_layer(container, data_root);
         self.worked(&work);
-        let upper = upper.ok_or(Outcome::Refused)?;
+        let upper = upper?;
         match self.count(&self.root.on_rootfs(&upper), None) {
             Ok((counted, file_system)) => {
                 let layer = Layer { bytes: counted.bytes, inodes: Some(counted.inodes), source: "walk", time: epoch() };
@@ -205,16 +205,21 @@ impl DiskTask {
     }
 
     /// Where the writable layer lies on the host: by the container's own process, once it was seen to be the container's.
-    fn find_layer(&mut self, container: &Container, data_root: &Path) -> Option<PathBuf> {
+    fn find_layer(&mut self, container: &Container, data_root: &Path) -> Result<PathBuf, Outcome> {
         if let Some(known) = self.layers.get(&container.id) {
-            return Some(known.clone());
+            return Ok(known.clone());
         }
-        let process = self.reader.process(container.pid?).ok()?;
-        let groups = self.reader.of_process(&process, "cgroup").ok()?;
-        memchr::memmem::find(groups, container.id.as_str().as_bytes())?;
-        let upper = layer::upper_directory(self.reader.of_process(&process, "mountinfo").ok()?, data_root)?;
+        let Some(pid) = container.pid else {
+            // One that has ended may never have another.
+            return Err(if matches!(&*container.state, "exited" | "dead") { Outcome::Refused } else { Outcome::Waits });
+        };
+        let process = self.reader.process(pid).map_err(|error| without(&error))?;
+        let groups = self.reader.of_process(&process, "cgroup").map_err(|error| without(&error))?;
+        memchr::memmem::find(groups, container.id.as_str().as_bytes()).ok_or(Outcome::Refused)?;
+        let mounts = self.reader.of_process(&process, "mountinfo").map_err(|error| without(&error))?;
+        let upper = layer::upper_directory(mounts, data_root).ok_or(Outcome::Refused)?;
         self.layers.insert(container.id.clone(), upper.clone());
-        Some(upper)
+        Ok(upper)
     }
 
     /// Counts a directory to its end, with rests.
@@ -320,6 +325,13 @@ impl DiskTask {
         self.devices.insert(number, Arc::clone(&name));
         name
     }
+}
+
+/// What follows where a file of a container's process cannot be read: the process has ended, or it may not be looked at. One that waits for its parent is in no
+/// mount namespace any more (`EINVAL`, `fs/proc_namespace.c`).
+fn without(error: &ReadError) -> Outcome {
+    let has_no_mounts = rustix::io::Errno::from_io_error(&error.source) == Some(rustix::io::Errno::INVAL);
+    if error.is_absent() || has_no_mounts { Outcome::Waits } else { Outcome::Refused }
 }
 
 /// A piece of work of this thread.

@@ -1,6 +1,6 @@
 //! What all containers have left behind: entries by container, and sums by service. It knows no clock: the time comes with every call.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -12,6 +12,8 @@ use crate::docker::{Container, ContainerEvent, Inventory, Labelling};
 use crate::logs::ContainerId;
 use crate::model::LabelSet;
 
+/// How long a gap in the events is not said again; each is counted.
+const BETWEEN_WARNINGS: i64 = 3600 * SECOND;
 /// How long the series of a container stay that the engine has no more.
 const STAY: i64 = 3600 * SECOND;
 /// How many of them.
@@ -52,6 +54,9 @@ pub(super) struct Book {
     /// Whether there is something that the file has not.
     pub(super) is_changed: bool,
     pub(super) losses: Vec<Loss>,
+    /// When a gap in the events was last to be said in the log, and whether it is now.
+    gap_said: Option<i64>,
+    pub(super) says_gap: bool,
 }
 
 impl Book {
@@ -86,6 +91,10 @@ impl Book {
         let time = event.time_nano;
         if self.expected.take().is_some_and(|expected| time > expected) {
             self.losses.push(("event_gap", 1));
+            // A clock may be set back.
+            if self.gap_said.is_none_or(|said| now.saturating_sub(said).saturating_abs() >= BETWEEN_WARNINGS) {
+                (self.gap_said, self.says_gap) = (Some(now), true);
+            }
         }
         let name = format!("{time} {} {}", event.action, event.id);
         let is_new = self.remember(xxh3_64(name.as_bytes()));
@@ -106,11 +115,18 @@ impl Book {
         self.is_changed = true;
         match &*event.action {
             "start" => {
+                entry.count_failed_start();
                 entry.last_start = entry.last_start.max(time);
-                (entry.gone, entry.heard) = (None, now);
+                (entry.gone, entry.heard, entry.is_starting) = (None, now, false);
+            }
+            "connect" | "disconnect" => {
+                entry.network_event(event.action == "connect", time, now);
+                entry.heard = now;
             }
             "oom" => entry.oom_event(time, now),
             "die" => {
+                // An engine that tells the end of a start that failed tells it once.
+                (entry.is_starting, entry.failed_start) = (false, None);
                 let code = event.attributes.get("exitCode").and_then(|code| code.trim().parse().ok());
                 // Inspect may have told of it, when the event did not come for long.
                 if entry.is_end_inspected && time >= entry.last_end && entry.last_start <= entry.last_end {
@@ -120,7 +136,10 @@ impl Book {
                 }
                 entry.is_end_inspected = false;
             }
-            "destroy" => entry.gone = entry.gone.or(Some(now)),
+            "destroy" => {
+                entry.count_failed_start();
+                entry.gone = entry.gone.or(Some(now));
+            }
             _ => entry.heard = now,
         }
         book(entry, &mut self.sums);
@@ -138,15 +157,17 @@ impl Book {
         book(entry, &mut self.sums);
     }
 
-    /// The cgroup of a container is gone, or (`None`) all that were known of it.
-    pub(super) fn ended(&mut self, id: &ContainerId, cgroup: Option<u64>, now: i64) {
-        let Some(entry) = self.entries.get_mut(id) else { return };
-        if entry.runs.iter().any(|run| !run.has_ended && cgroup.is_none_or(|cgroup| run.cgroup == cgroup)) {
+    /// The cgroup of a container is gone, or (`None`) all that were known of it. Says whether that was news, and so counted as a loss.
+    pub(super) fn ended(&mut self, id: &ContainerId, cgroup: Option<u64>, now: i64) -> bool {
+        let Some(entry) = self.entries.get_mut(id) else { return false };
+        let is_news = entry.runs.iter().any(|run| !run.has_ended && cgroup.is_none_or(|cgroup| run.cgroup == cgroup));
+        if is_news {
             self.losses.push(("no_last_reading", 1));
             entry.ended(cgroup, now);
             self.is_changed = true;
             book(entry, &mut self.sums);
         }
+        is_news
     }
 
     /// Which containers have a cgroup at this moment: the runs of all others have ended.
@@ -174,6 +195,9 @@ impl Book {
             if entry.follow_end(container, self.begun, now) {
                 self.is_changed = true;
             }
+            if container.start_failed && nanoseconds(container.created) > self.begun {
+                entry.follow_failed_start(now);
+            }
             book(entry, &mut self.sums);
         }
         for (id, entry) in &mut self.entries {
@@ -183,6 +207,15 @@ impl Book {
         }
     }
 
+    /// The containers of which a process was killed for want of memory in their last run; in their present one, of those that run.
+    pub(super) fn oom_killed(&self, inventory: &Inventory) -> BTreeSet<ContainerId> {
+        let is_killed = |(id, entry): &(&ContainerId, &Entry)| {
+            entry.runs.last().is_some_and(|run| run.oom_kills > 0)
+                && inventory.containers.get(*id).is_some_and(|container| entry.is_oom_killed(container.is_running()))
+        };
+        self.entries.iter().filter(is_killed).map(|(id, _)| id.clone()).collect()
+    }
+
     /// Lets time pass: what has stayed long enough goes.
     pub(super) fn tick(&mut self, now: i64) {
         let mut gone = 0;
@@ -190,7 +223,14 @@ impl Book {
         self.entries.retain(|_, entry| {
             entry.count(now);
             entry.count_inspected(now);
+            if entry.failed_start.is_some_and(|(_, told)| now.saturating_sub(told) >= PATIENCE) {
+                entry.count_failed_start();
+            }
             book(entry, sums);
+            match std::mem::take(&mut entry.without_end) {
+                0 => {}
+                count => losses.push(("no_end", count)),
+            }
             if entry.who.is_none() && !entry.is_alive() && now.saturating_sub(entry.heard) > UNKNOWN_STAY {
                 losses.push(("unknown_container", 1));
                 return false;
@@ -198,6 +238,10 @@ impl Book {
             let Some(since) = entry.gone else { return true };
             // A clock that was set back must not keep them for ever.
             if now.saturating_sub(since) > STAY || (since.saturating_sub(now) > STAY) || entry.is_without_trace() {
+                match entry.ends_missing() {
+                    0 => {}
+                    count => losses.push(("no_end", count)),
+                }
                 return false;
             }
             entry.shrink();
@@ -258,7 +302,8 @@ impl Entry {
 
     /// Whether nothing of it is told by any series.
     pub(super) fn is_without_trace(&self) -> bool {
-        !self.is_alive() && !self.knows_oom_kills && self.oom_events.is_empty() && self.owed() == Sums::default()
+        let waits = self.inspected.is_some() || self.failed_start.is_some();
+        !waits && !self.is_alive() && !self.knows_oom_kills && self.oom_events.is_empty() && self.owed() == Sums::default()
     }
 }
 

@@ -277,10 +277,10 @@ impl Keeper {
 
     fn gone(&mut self, id: &ContainerId) {
         let Some(living) = self.living.remove(id) else { return };
-        if living.cgroup.is_none() {
+        let is_counted = self.ledger.ended(id, living.cgroup);
+        if living.cgroup.is_none() && !is_counted {
             self.ledger.lost("no_last_reading");
         }
-        self.ledger.ended(id, living.cgroup);
         // The kernel does not end the watch of a file whose cgroup is removed.
         if let (Some(watch), Some(watches)) = (living.watch, &self.watches) {
             watches.end(watch);
@@ -418,4 +418,38 @@ impl Keeper {
 /// The directory with the `cgroup.events` of a cgroup, where the host has a tree that tells it.
 fn events_of(layout: &Layout, relative: &Path) -> Option<PathBuf> {
     layout.unified().map(|tree| tree.join(relative))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::{Metrics, Parts};
+
+    /// One that was found, and gone before anything could be read of it, is one loss: whether the ledger knows a run of it or not.
+    #[test]
+    fn what_was_never_read_is_one_loss() {
+        let (parts, metrics, state) = (Parts::default(), Metrics::new().unwrap(), tempfile::tempdir().unwrap());
+        let ledger = Ledger::open(state.path(), "boot", parts.part("ledger"), metrics.clone());
+        let inventory = watch::channel(Arc::default()).1;
+        let root = Arc::new(Root::find(None, None, None, None));
+        let mut keeper = Keeper::new(Reader::new(root), inventory, ledger.clone(), parts.part("endings"));
+        let lost = || {
+            let mut text = Vec::new();
+            metrics.encode(&mut text).unwrap();
+            let text = String::from_utf8(text).unwrap();
+            let line = text.lines().find(|line| line.starts_with("skep_ledger_losses_total{reason=\"no_last_reading\"}")).unwrap();
+            line.rsplit_once(' ').unwrap().1.to_owned()
+        };
+        for (digit, is_known, losses) in [('a', false, "1"), ('b', true, "2")] {
+            let id = ContainerId::new(&digit.to_string().repeat(64)).unwrap();
+            if is_known {
+                // By the agent before, as it was then.
+                ledger.reading(&id, &Totals { cgroup: 7, cpu: Some(1), oom_kills: Some(0) }, false, SystemTime::now());
+            }
+            let now = Instant::now();
+            keeper.living.insert(id.clone(), Living { path: PathBuf::new(), watch: None, since: now, looked_at: now, cgroup: None });
+            keeper.gone(&id);
+            assert_eq!(lost(), losses, "{digit}");
+        }
+    }
 }

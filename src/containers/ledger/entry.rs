@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::exits::{Exits, class_of};
+use super::exits::{Exits, NOT_STARTED, class_of};
 use crate::cgroup::Totals;
 use crate::docker::Container;
 use crate::model::LabelSet;
@@ -102,6 +102,12 @@ pub(super) struct Entry {
     pub(super) is_end_inspected: bool,
     /// What inspect tells and no event has told yet: when it ended, with what, and since when that is known.
     pub(super) inspected: Option<(i64, Option<i64>, i64)>,
+    /// Its networks were joined for a start of which nothing more was told yet.
+    pub(super) is_starting: bool,
+    /// A start that seems to have failed, of which an event may be on its way: when, by the engine's clock, and when it was told.
+    pub(super) failed_start: Option<(i64, i64)>,
+    /// Runs that were put into the base though nobody has told their end, and that are not counted as lost yet.
+    pub(super) without_end: u64,
     /// Since when the engine has it no more.
     pub(super) gone: Option<i64>,
     /// When anything was last told of it.
@@ -191,6 +197,47 @@ impl Entry {
         }
     }
 
+    /// Takes an event of one of its networks. An engine that cannot start a container tells no end of it: it joins the networks, and leaves them (seen with
+    /// engines 20.10 and 26, host network included).
+    pub(super) fn network_event(&mut self, joins: bool, time: i64, now: i64) {
+        if joins {
+            // What is joined while it runs is no start.
+            self.is_starting = !self.runs_by_events();
+            if self.is_starting {
+                self.count_failed_start();
+            }
+        } else if std::mem::take(&mut self.is_starting) {
+            self.failed_start = Some((time, now));
+        }
+    }
+
+    /// Whether it runs, by what was told of it.
+    fn runs_by_events(&self) -> bool {
+        let is_listed = || matches!(&self.who, Some(Who::Listed(container)) if container.is_running());
+        self.last_start > self.last_end
+            || self.runs.iter().any(|run| !run.has_ended && run.end.is_none())
+            || (self.last_start == 0 && self.last_end == 0 && is_listed())
+    }
+
+    /// Takes what inspect says of a first start that failed, where no event told of it: the engine gave up before it came to the networks.
+    pub(super) fn follow_failed_start(&mut self, now: i64) {
+        if self.base.exits == Exits::default() && self.runs.iter().all(|run| run.end.is_none()) {
+            self.failed_start = self.failed_start.or(Some((now, now)));
+        }
+    }
+
+    /// Counts a start that failed, if there is one of which no end was told.
+    pub(super) fn count_failed_start(&mut self) {
+        let Some((time, told)) = self.failed_start.take() else { return };
+        if let Some(exits) = self.base.exits.get_mut(NOT_STARTED) {
+            *exits += 1;
+        }
+        // The runtime may have made a cgroup for it.
+        for run in self.runs.iter_mut().filter(|run| run.end.is_none() && run.has_ended && run.since <= time) {
+            (run.end, run.is_counted) = (Some(End { time, code: None, oom_events: 0, told }), true);
+        }
+    }
+
     /// Counts the ends of which both sides are known, and those whose cgroup has said nothing for too long.
     pub(super) fn count(&mut self, now: i64) {
         for run in self.runs.iter_mut().filter(|run| !run.is_counted) {
@@ -217,10 +264,14 @@ impl Entry {
             let run = self.runs.remove(0);
             self.base.cpu = self.base.cpu.saturating_add(run.cpu);
             self.base.oom_kills = self.base.oom_kills.saturating_add(run.oom_kills);
-            if let (Some(end), false) = (run.end, run.is_counted)
-                && let Some(exits) = self.base.exits.get_mut(class_of(end.code, run.oom_kills > 0))
-            {
-                *exits += 1;
+            match run.end {
+                _ if run.is_counted => {}
+                Some(end) => {
+                    if let Some(exits) = self.base.exits.get_mut(class_of(end.code, run.oom_kills > 0)) {
+                        *exits += 1;
+                    }
+                }
+                None => self.without_end += 1,
             }
             if run.cgroup != 0 {
                 self.folded.push(run.cgroup);
@@ -234,6 +285,16 @@ impl Entry {
     /// Kills for want of memory in all runs, the present one included.
     pub(super) fn oom_kills(&self) -> u64 {
         self.runs.iter().fold(self.base.oom_kills, |sum, run| sum.saturating_add(run.oom_kills))
+    }
+
+    /// Whether a process was killed for want of memory in its last run; if it `runs`, in the present one.
+    pub(super) fn is_oom_killed(&self, runs: bool) -> bool {
+        self.runs.last().is_some_and(|run| run.oom_kills > 0 && !(runs && run.end.is_some()))
+    }
+
+    /// Runs of which nobody has told the end.
+    pub(super) fn ends_missing(&self) -> u64 {
+        self.runs.iter().filter(|run| run.end.is_none() && !run.is_counted).count() as u64
     }
 
     pub(super) fn is_alive(&self) -> bool {

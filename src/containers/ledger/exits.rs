@@ -3,6 +3,9 @@
 /// The classes of exits: `code_class`.
 pub(crate) const CLASSES: [&str; 6] = ["success", "error", "not_started", "signal", "oom_killed", "unknown"];
 
+/// The place of `not_started` in them: what the engine could not start is counted there, whatever code it gives it (128 where a device, a port or a mount failed).
+pub(crate) const NOT_STARTED: usize = 2;
+
 /// Exits by class, in the order of [`CLASSES`].
 pub(crate) type Exits = [u64; CLASSES.len()];
 
@@ -12,7 +15,7 @@ pub(crate) type Exits = [u64; CLASSES.len()];
 pub(crate) const fn class_of(code: Option<i64>, killed_for_memory: bool) -> usize {
     match code {
         Some(0) => 0,
-        Some(125..=127) => 2,
+        Some(125..=127) => NOT_STARTED,
         Some(137) if killed_for_memory => 4,
         Some(129..=192) => 3,
         Some(_) => 1,
@@ -26,6 +29,7 @@ mod tests {
 
     #[test]
     fn every_code_has_a_class() {
+        assert_eq!(CLASSES[NOT_STARTED], "not_started");
         let of = |code, killed| CLASSES[class_of(code, killed)];
         for (code, killed, class) in [
             (Some(0), false, "success"),

@@ -15,8 +15,9 @@ const VERSION: u32 = 1;
 /// What there may be of it, in bytes: many times what the bounds of the book come to.
 pub(super) const LARGEST: u64 = 64 << 20;
 
+/// What is written: a copy of the book as it was at one moment, which nobody has to wait for.
 #[derive(Serialize, Deserialize)]
-struct OnDisk {
+pub(super) struct OnDisk {
     version: u32,
     /// The kernel's id of this boot: with another one no cgroup is the same.
     boot: String,
@@ -29,7 +30,7 @@ struct OnDisk {
 
 #[derive(Serialize, Deserialize)]
 struct EntryOnDisk {
-    labels: Vec<(String, String)>,
+    labels: Labels,
     key: Key,
     base: Sums,
     runs: Vec<Run>,
@@ -40,19 +41,48 @@ struct EntryOnDisk {
     last_start: i64,
     last_end: i64,
     is_end_inspected: bool,
+    #[serde(default)]
+    is_starting: bool,
+    #[serde(default)]
+    failed_start: Option<(i64, i64)>,
     gone: Option<i64>,
     heard: i64,
 }
 
-/// The file's text. Containers of which nobody knows who they are, and those that nobody should hear of, are left out.
-pub(super) fn write(book: &Book, boot: &str) -> serde_json::Result<Vec<u8>> {
+/// The labels of a container's series, as pairs. They are taken apart when they are written, and not while the book is held.
+#[derive(Deserialize)]
+#[serde(from = "Vec<(String, String)>")]
+struct Labels(Arc<LabelSet>);
+
+impl From<Vec<(String, String)>> for Labels {
+    fn from(pairs: Vec<(String, String)>) -> Self {
+        Self(Arc::new(LabelSet::of(pairs.iter().map(|(name, value)| (&**name, &**value)))))
+    }
+}
+
+impl Serialize for Labels {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.pairs().serialize(serializer)
+    }
+}
+
+/// The file's text.
+///
+/// # Errors
+/// What the encoder says.
+pub(super) fn text(copy: &OnDisk) -> serde_json::Result<Vec<u8>> {
+    serde_json::to_vec(copy)
+}
+
+/// What is to be written. Containers of which nobody knows who they are, and those that nobody should hear of, are left out.
+pub(super) fn copy(book: &Book, boot: &str) -> OnDisk {
     let entry = |(id, entry): (&ContainerId, &Entry)| {
         let (series, key) = (entry.series()?, entry.key.clone()?);
         if entry.gone.is_some() && entry.is_without_trace() {
             return None;
         }
         let entry = EntryOnDisk {
-            labels: series.pairs(),
+            labels: Labels(series.clone()),
             key,
             base: entry.base,
             runs: entry.runs.clone(),
@@ -63,12 +93,14 @@ pub(super) fn write(book: &Book, boot: &str) -> serde_json::Result<Vec<u8>> {
             last_start: entry.last_start,
             last_end: entry.last_end,
             is_end_inspected: entry.is_end_inspected,
+            is_starting: entry.is_starting,
+            failed_start: entry.failed_start,
             gone: entry.gone,
             heard: entry.heard,
         };
         Some((id.as_str().to_owned(), entry))
     };
-    let file = OnDisk {
+    OnDisk {
         version: VERSION,
         boot: boot.to_owned(),
         begun: book.begun,
@@ -76,8 +108,7 @@ pub(super) fn write(book: &Book, boot: &str) -> serde_json::Result<Vec<u8>> {
         seen: book.seen.iter().copied().collect(),
         sums: book.sums.iter().map(|(key, (_, sums))| (key.clone(), *sums)).collect(),
         containers: book.entries.iter().filter_map(entry).collect(),
-    };
-    serde_json::to_vec(&file)
+    }
 }
 
 /// The book of a file's text.
@@ -109,9 +140,8 @@ pub(super) fn read(text: &[u8], boot: &str) -> Result<Book, String> {
     }
     for (id, told) in file.containers {
         let id = ContainerId::new(&id).ok_or_else(|| format!("'{id}' in it is no id of a container"))?;
-        let series = Arc::new(LabelSet::of(told.labels.iter().map(|(name, value)| (&**name, &**value))));
         let mut entry = Entry {
-            who: Some(Who::Told(series)),
+            who: Some(Who::Told(told.labels.0)),
             key: Some(told.key),
             base: told.base,
             runs: told.runs,
@@ -122,6 +152,8 @@ pub(super) fn read(text: &[u8], boot: &str) -> Result<Book, String> {
             last_start: told.last_start,
             last_end: told.last_end,
             is_end_inspected: told.is_end_inspected,
+            is_starting: told.is_starting,
+            failed_start: told.failed_start,
             gone: told.gone,
             heard: told.heard,
             ..Entry::default()

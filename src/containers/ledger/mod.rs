@@ -13,7 +13,7 @@ mod file;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,7 +51,7 @@ struct Keeping {
     boot: String,
     part: Part,
     saved: Mutex<Instant>,
-    /// Whether it was read or written once.
+    /// Whether it was read once, or the directory could be written.
     has_worked: AtomicBool,
 }
 
@@ -63,12 +63,22 @@ impl Ledger {
         let file = StateFile::new(state, NAME);
         let mut book = Book::default();
         let (mut may_keep, mut has_worked) = (true, false);
+        // A directory that cannot be used is said now, and not after the first exit that is lost with the process.
+        let prepare = |has_worked: &mut bool| match file.prepare() {
+            Ok(()) => {
+                *has_worked = true;
+                part.ok();
+            }
+            // It could be once.
+            Err(error) if *has_worked => part.degraded(not_kept(state, &error)),
+            Err(error) => part.does_without(not_kept(state, &error)),
+        };
         match file.load(file::LARGEST) {
-            Ok(None) => part.ok(),
+            Ok(None) => prepare(&mut has_worked),
             Ok(Some(text)) => match file::read(&text, boot) {
                 Ok(read) => {
                     (book, has_worked) = (read, true);
-                    part.ok();
+                    prepare(&mut has_worked);
                 }
                 Err(why) => {
                     metrics.ledger_lost("odd_file", 1);
@@ -98,11 +108,12 @@ impl Ledger {
         self.book().reading(id, totals, is_last, nanoseconds(now));
     }
 
-    /// The cgroup of a container is gone.
-    pub(crate) fn ended(&self, id: &ContainerId, cgroup: Option<u64>) {
+    /// The cgroup of a container is gone. Says whether that was news, and so counted as a loss.
+    pub(crate) fn ended(&self, id: &ContainerId, cgroup: Option<u64>) -> bool {
         let mut book = self.book();
-        book.ended(id, cgroup, nanoseconds(SystemTime::now()));
+        let is_news = book.ended(id, cgroup, nanoseconds(SystemTime::now()));
         self.tell(&mut book);
+        is_news
     }
 
     /// Which containers have a cgroup at this moment.
@@ -126,14 +137,14 @@ impl Ledger {
         self.save(false);
     }
 
-    /// Takes what a scrape has read of the living, and writes the families.
+    /// Takes what a scrape has read of the living, and writes the families. Says of which containers a process was killed for want of memory in their last run.
     pub(crate) fn scrape<'a>(
         &self,
         inventory: &Arc<Inventory>,
         living: impl Iterator<Item = (&'a ContainerId, Totals)>,
         began: SystemTime,
         pass: &mut Pass<'_>,
-    ) {
+    ) -> BTreeSet<ContainerId> {
         let mut book = self.book();
         let now = nanoseconds(began);
         book.follow(inventory, now);
@@ -142,6 +153,7 @@ impl Ledger {
         }
         self.tell(&mut book);
         families::write(&book, pass);
+        book.oom_killed(inventory)
     }
 
     /// Writes the file: when it is due, or `at_end` in any case and onto the disk.
@@ -149,31 +161,37 @@ impl Ledger {
         let Some(keeping) = &self.keeping else { return };
         let mut saved = keeping.saved.lock().unwrap_or_else(PoisonError::into_inner);
         let since = saved.elapsed();
-        let text = {
+        let copy = {
             let mut book = self.book();
             let is_due = at_end || since >= LONGEST_BETWEEN_SAVES || (book.is_changed && since >= BETWEEN_SAVES);
             if !is_due {
                 return;
             }
             book.is_changed = false;
-            file::write(&book, &keeping.boot)
+            file::copy(&book, &keeping.boot)
         };
         *saved = Instant::now();
-        match text.map_err(io::Error::from).and_then(|text| keeping.file.save(&text, at_end)) {
+        match file::text(&copy).map_err(io::Error::from).and_then(|text| keeping.file.save(&text, at_end)) {
             Ok(()) => {
                 keeping.has_worked.store(true, Ordering::Relaxed);
                 keeping.part.ok();
             }
             Err(error) => {
                 self.lost("save");
-                let why = format!("{}: {error}; what containers left behind is not kept over a restart", keeping.file.path().display());
+                let why = not_kept(keeping.file.path().parent().unwrap_or(Path::new(".")), &error);
                 // Who gives the agent no state directory, for it ships no logs, wants none.
-                if keeping.has_worked.load(Ordering::Relaxed) { keeping.part.degraded(why) } else { keeping.part.off(why) }
+                if keeping.has_worked.load(Ordering::Relaxed) { keeping.part.degraded(why) } else { keeping.part.does_without(why) }
             }
         }
     }
 
     fn tell(&self, book: &mut Book) {
+        if std::mem::take(&mut book.says_gap) {
+            tracing::warn!(
+                "the engine has forgotten events that were not handled yet (it keeps its last 256, of which health checks and `docker exec` take three each): \
+                 exits and kills of containers may be missing; this is said once an hour, and counted as skep_ledger_losses_total{{reason=\"event_gap\"}}"
+            );
+        }
         for (reason, count) in book.losses.drain(..) {
             if let Some(metrics) = &self.metrics {
                 metrics.ledger_lost(reason, count);
@@ -196,6 +214,15 @@ impl Witness for Ledger {
         book.event(event, labelling, nanoseconds(SystemTime::now()));
         self.tell(&mut book);
     }
+}
+
+/// What is lost without a directory that can be written.
+pub(crate) fn not_kept(state: &Path, error: &io::Error) -> String {
+    format!(
+        "the state directory {} cannot be used: {error}; what containers leave behind when they end (exits, kills for want of memory, CPU time) is not kept \
+         over a restart of skep: mount a volume there, or set --state-dir to another directory",
+        state.display()
+    )
 }
 
 fn nanoseconds(time: SystemTime) -> i64 {
