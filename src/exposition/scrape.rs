@@ -695,7 +695,7 @@ impl Worker {
         writer.clear();
         // To grow by doubling would copy what a large node's containers tell, and take twice its memory.
         let length = slot.length.load(Ordering::Relaxed);
-        writer.expect(if length > LONG { length + length / 16 + OTHERS } else { length });
+        writer.make_room(if length > LONG { length + length / 16 + OTHERS } else { length });
         let ended = std::panic::catch_unwind(AssertUnwindSafe(|| {
             let mut pass = Pass::new(reader, writer).until(deadline);
             let presence = collector.collect(&mut pass);

@@ -132,7 +132,7 @@ impl Writer {
     }
 
     /// Makes room for so many bytes more.
-    pub fn expect(&mut self, length: usize) {
+    pub fn make_room(&mut self, length: usize) {
         self.text.reserve_exact(length);
     }
 
