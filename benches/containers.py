@@ -3,7 +3,7 @@
 
 The containers are simulated (simulated.py): real cgroups, processes, network namespaces and veth pairs of this machine, and an engine on a unix socket by script;
 with root, in namespaces of their own that end with the benchmark. skep is asked as Prometheus asks: with gzip, over a connection that stays. CPU time is what the
-kernel counts for the process. The limits:
+kernel counts for the process. The containers sleep, as most do most of the time; what a scrape costs when none has slept yet is told beside. The limits:
 
   a scrape of everything, the host's default collectors too     60 us of CPU a container: 6 ms with 100, 60 ms with 1000
   resident memory after all scrapes                             10 MB, and 8 kB a container
@@ -28,6 +28,8 @@ import scrape
 import simulated
 from scrape import PORT, Agent
 
+# What did nothing for ten seconds is read in full at each twentieth scrape only.
+ASLEEP = 11
 US_EACH, BASE_BYTES, BYTES_EACH = 60, 10_000_000, 8_000
 PEER_PORT = PORT + 1
 LEAN = ["--docker_only", "--housekeeping_interval=10s", "--max_housekeeping_interval=10s", "--store_container_labels=false",
@@ -53,10 +55,14 @@ def wait_for_containers(agent, count):
     sys.exit(f"skep does not see {count} containers")
 
 
-def cost(agent, scrapes):
-    """Milliseconds of CPU a scrape."""
+def cost(agent, scrapes, asleep):
+    """Milliseconds of CPU a scrape: of containers that have just begun to run, or that have done nothing for a while."""
     for _ in range(25):
         agent.scrape()
+    if asleep:
+        for _ in range(3):
+            time.sleep(ASLEEP)
+            agent.scrape()
     rounds = []
     for _ in range(5):
         before = agent.cpu_ms()
@@ -79,11 +85,12 @@ def scale(binary, containers, engine, options):
         agent = skep(binary, "/metrics", options, engine.host)
         wait_for_containers(agent, count)
         agent.path = path
-        milliseconds, size = cost(agent, scrapes)
+        awake, _ = cost(agent, min(scrapes, 50), False)
+        milliseconds, size = cost(agent, scrapes, True)
         text = agent.text()
         series = sum(1 for line in text.splitlines() if line and line[0] != "#")
         resident, anonymous = agent.resident()
-        print(f"  {what:24} {milliseconds:6.2f} ms CPU a scrape, {series:5} series, {size / 1024:6.1f} KiB gzipped of {len(text) / 1024:7.1f}, "
+        print(f"  {what:24} {milliseconds:6.2f} ms CPU a scrape, {awake:6.2f} before they sleep, {series:5} series, {size / 1024:6.1f} KiB gzipped of {len(text) / 1024:7.1f}, "
               f"{resident:5.1f} MiB resident ({anonymous:.2f} anonymous), {agent.descriptors()} descriptors",
               flush=True)
         told = collections.Counter(re.findall(r'^container_memory_rss\{(?:.*?,)?name="([^"]+)"', text, re.M))

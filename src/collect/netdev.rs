@@ -181,7 +181,7 @@ impl Collector for NetDev {
         let mut rows = std::mem::take(&mut self.rows);
         let mut count = 0;
         let mut has_bridge = false;
-        let source = match host.net("dev") {
+        let source = match host.interfaces() {
             Ok((source, bytes)) => {
                 for interface in parse::interfaces(bytes) {
                     match interface {

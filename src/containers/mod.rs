@@ -356,7 +356,7 @@ impl Collector for ContainersCollector {
 /// The host's interfaces, for `id="/"`: never those of the namespace that skep runs in.
 fn read_root_network(interfaces: &mut Vec<Interface>, pass: &mut Pass<'_>) {
     interfaces.clear();
-    match pass.host.net("dev") {
+    match pass.host.interfaces() {
         Ok((NetSource::Host, bytes)) => {
             if network::parse(bytes, interfaces) > 0 {
                 pass.odd(&"net/dev of the host has lines that cannot be understood");

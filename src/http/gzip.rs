@@ -22,6 +22,8 @@ const DISTANCES: usize = 30;
 const END: usize = 256;
 /// Bytes that are coded before they go on.
 const CHUNK: usize = 1024;
+/// As long as a value may be, in which two samples of a family differ.
+const MOST_DIFFERENT: usize = 24;
 /// Bytes of a frame, and not many more: what is sent is not held as a whole.
 const FRAME: usize = 64 << 10;
 /// Bytes that go into the checksum at once.
@@ -92,6 +94,16 @@ pub(super) fn gzip(answer: &Answer) -> Vec<u8> {
     Encoder::new(answer.clone()).flatten().collect()
 }
 
+/// Bytes outside of the sets.
+#[derive(Debug, Default)]
+struct Between {
+    /// Where they are in the answer's text.
+    at: usize,
+    length: usize,
+    /// Where in the whole text.
+    written: usize,
+}
+
 /// An answer as a file of gzip, in frames: each is coded when it is asked for.
 pub(super) struct Encoder {
     answer: Answer,
@@ -108,6 +120,8 @@ pub(super) struct Encoder {
     known: Vec<Known>,
     /// The set that was written last.
     last: Option<usize>,
+    /// What lay outside of the sets last.
+    between: Between,
     /// By the hash of four bytes outside of the sets: where they are in the answer's text, and where in the whole text, counted from 1.
     places: Vec<(usize, usize)>,
     /// The same within two sets, while the steps of one are made.
@@ -131,6 +145,7 @@ impl Encoder {
             position: 0,
             known: vec![Known::default(); answer.sets.len()],
             last: None,
+            between: Between::default(),
             places: vec![(0, 0); 1 << PLACES],
             scratch: vec![0; if answer.sets.is_empty() { 0 } else { 1 << PLACES }],
             answer,
@@ -152,6 +167,34 @@ impl Encoder {
 
     /// Bytes outside of the sets, which stand at `at` in the answer's text.
     fn plain(&mut self, text: &[u8], at: usize, bytes: &[u8]) {
+        let here = Between { at, length: bytes.len(), written: self.position };
+        let last = std::mem::replace(&mut self.between, here);
+        if !self.as_before(text, &last, bytes) {
+            self.searched(text, at, bytes);
+        }
+    }
+
+    /// Codes what lies between two sets by what lay between the two before, from which it differs in a value in the middle. False when it differs in more.
+    fn as_before(&mut self, text: &[u8], last: &Between, bytes: &[u8]) -> bool {
+        let before = text.get(last.at..last.at + last.length).unwrap_or_default();
+        let (back, end) = (self.position - last.written, self.position + bytes.len());
+        if before.is_empty() || back > WINDOW {
+            return false;
+        }
+        let head = common(bytes, before);
+        let tail = common_end(bytes, before).min(bytes.len().min(before.len()) - head);
+        let middle = bytes.len() - head - tail;
+        if head < SHORTEST || middle > MOST_DIFFERENT {
+            return false;
+        }
+        self.copy(head, back);
+        self.literals(bytes.get(head..head + middle).unwrap_or_default());
+        self.copy_or_tell(bytes.get(head + middle..).unwrap_or_default(), end - last.written - last.length);
+        true
+    }
+
+    /// Codes bytes by the tables of hashes.
+    fn searched(&mut self, text: &[u8], at: usize, bytes: &[u8]) {
         let (mut index, mut literals) = (0, 0);
         while let Some(word) = word(bytes, index) {
             let here = (at + index, self.position + index + 1);
@@ -353,6 +396,18 @@ fn common(one: &[u8], other: &[u8]) -> usize {
         length += 8;
     }
     length + one.iter().skip(length).zip(other.iter().skip(length)).take_while(|(one, other)| one == other).count()
+}
+
+/// How many bytes are the same at the end of both.
+fn common_end(one: &[u8], other: &[u8]) -> usize {
+    let mut length = 0;
+    for (one, other) in one.rchunks_exact(8).zip(other.rchunks_exact(8)) {
+        if one != other {
+            break;
+        }
+        length += 8;
+    }
+    length + one.iter().rev().skip(length).zip(other.iter().rev().skip(length)).take_while(|(one, other)| one == other).count()
 }
 
 /// Bits, the lowest first, as deflate has them.
