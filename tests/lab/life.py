@@ -246,7 +246,7 @@ class Life:
         self.equal("what no answer may have", answer.faults(), [])
         self.docker("update", "--memory", "96m", "--memory-swap", "96m", "--cpus", "0.25", "--pids-limit", "60", container.id)
         wanted = {"container_spec_memory_limit_bytes": 96 * MEBI, "container_spec_cpu_quota": 25000, "container_threads_max": 60}
-        # An event later; limits are read anew by themselves only every 20 scrapes.
+        # An event later; limits are read anew by themselves only every 100 scrapes.
         for _ in range(8):
             time.sleep(0.5)
             answer = self.scrape()

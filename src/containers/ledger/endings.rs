@@ -236,7 +236,9 @@ impl Keeper {
                 self.ledger.lost("no_watch");
                 return;
             }
-            self.living.insert(id.clone(), Living { path, watch: None, since: now, looked_at: now, cgroup: None });
+            // What was there before the agent is not new.
+            let since = if self.is_begun { now } else { now.checked_sub(NEW).unwrap_or(now) };
+            self.living.insert(id.clone(), Living { path, watch: None, since, looked_at: now, cgroup: None });
         }
         let (Some(layout), Some(living)) = (&self.layout, self.living.get_mut(id)) else { return };
         if living.watch.is_none()
