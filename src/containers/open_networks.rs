@@ -53,3 +53,54 @@ impl OpenNetworks {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::docker::{Container, Inspected, Labelling};
+    use crate::host::Root;
+
+    fn container(digit: char, pid: Option<u32>) -> Arc<Container> {
+        let state = if pid.is_some() { "running" } else { "exited" };
+        let told = Inspected { id: digit.to_string().repeat(64), pid, state: state.to_owned(), ..Inspected::default() };
+        Arc::new(Labelling::default().container(told).unwrap())
+    }
+
+    fn inventory(containers: &[Arc<Container>]) -> Arc<Inventory> {
+        let containers = containers.iter().map(|container| (container.id.clone(), Arc::clone(container))).collect();
+        Arc::new(Inventory { containers, ..Inventory::default() })
+    }
+
+    /// A namespace is not held longer than its container lives, though nobody scrapes.
+    #[tokio::test]
+    async fn what_has_ended_is_closed_at_once() {
+        let pid = std::process::id();
+        let mut host = Reader::new(Arc::new(Root::find(None, None, None, None)));
+        let process = host.process(pid).unwrap();
+        let living: Vec<_> = ['a', 'b', 'c', 'd'].into_iter().map(|digit| container(digit, Some(pid))).collect();
+        let (told, inventory_of) = watch::channel(inventory(&living));
+        let open = OpenNetworks::default();
+        for container in &living {
+            for _ in 0..2 {
+                assert!(open.read(&container.id, pid, &process, &mut host).unwrap().starts_with(b"Inter-"));
+            }
+        }
+        assert_eq!(open.files().len(), 4);
+        let follows = tokio::spawn(open.clone().follow(inventory_of));
+        // One lives on, one was started anew, one has ended, one is gone.
+        told.send_replace(inventory(&[Arc::clone(&living[0]), container('b', Some(1)), container('c', None)]));
+        let left = async {
+            while open.files().len() > 1 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), left).await.expect("they are closed");
+        assert!(open.files().contains_key(&living[0].id));
+        open.close(&living[0].id);
+        assert!(open.files().is_empty());
+        drop(told);
+        follows.await.unwrap();
+    }
+}
