@@ -25,15 +25,15 @@ pub fn is_off(value: &str) -> bool {
 /// done once for each entity and not once for each sample.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LabelSet {
+    /// The names are read out of it where they are asked for: each of a thousand containers would hold ten of them apart, half a kilobyte.
     rendered: String,
-    names: Vec<Box<str>>,
 }
 
 impl LabelSet {
     /// A set without labels.
     #[must_use]
     pub const fn new() -> Self {
-        Self { rendered: String::new(), names: Vec::new() }
+        Self { rendered: String::new() }
     }
 
     /// Renders `labels` in the order given.
@@ -57,53 +57,45 @@ impl LabelSet {
         self.rendered.push_str("=\"");
         escape_label(value, &mut self.rendered);
         self.rendered.push('"');
-        self.names.push(name.into());
     }
 
     /// Gives back the memory that no label has come into. For sets that are held by the thousand.
     pub fn shrink(&mut self) {
         self.rendered.shrink_to_fit();
-        self.names.shrink_to_fit();
     }
 
     /// Whether a label of this name is in the set.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
-        self.names.iter().any(|known| &**known == name)
+        self.names().any(|known| known == name)
     }
 
     /// The names in the order in which they were added.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(|name| &**name)
+        self.escaped().map(|(name, _)| name)
+    }
+
+    /// The value of the label of this name.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<String> {
+        self.escaped().find(|(known, _)| *known == name).map(|(_, value)| unescape(value))
     }
 
     /// The labels as they were added, each with its value, taken out of the rendered text.
     #[must_use]
     pub fn pairs(&self) -> Vec<(String, String)> {
+        self.escaped().map(|(name, value)| (name.to_owned(), unescape(value))).collect()
+    }
+
+    /// The labels, each with its value as it stands between the quotes.
+    fn escaped(&self) -> impl Iterator<Item = (&str, &str)> {
         let mut rest = &*self.rendered;
-        let mut pairs = Vec::with_capacity(self.names.len());
-        for name in &self.names {
-            let Some(text) = rest.trim_start_matches(',').strip_prefix(&**name).and_then(|text| text.strip_prefix("=\"")) else { break };
-            let mut value = String::new();
-            let mut characters = text.char_indices();
-            rest = "";
-            while let Some((at, character)) = characters.next() {
-                match character {
-                    '"' => {
-                        rest = text.get(at + 1..).unwrap_or_default();
-                        break;
-                    }
-                    '\\' => match characters.next() {
-                        Some((_, 'n')) => value.push('\n'),
-                        Some((_, other)) => value.push(other),
-                        None => {}
-                    },
-                    other => value.push(other),
-                }
-            }
-            pairs.push((name.to_string(), value));
-        }
-        pairs
+        std::iter::from_fn(move || {
+            let (name, text) = rest.split_once("=\"")?;
+            let (value, behind) = text.split_at_checked(end_of_value(text))?;
+            rest = behind.strip_prefix("\",").unwrap_or_default();
+            Some((name, value))
+        })
     }
 
     /// The rendered labels, without braces.
@@ -117,6 +109,36 @@ impl LabelSet {
     pub fn is_empty(&self) -> bool {
         self.rendered.is_empty()
     }
+}
+
+/// Where the quote is that ends a value: the first one without a backslash of its own.
+fn end_of_value(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    loop {
+        match bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)).map(|found| at + found) {
+            // What is escaped is one byte.
+            Some(found) if bytes.get(found) == Some(&b'\\') => at = found + 2,
+            Some(found) => return found,
+            None => return text.len(),
+        }
+    }
+}
+
+fn unescape(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    let mut characters = value.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => match characters.next() {
+                Some('n') => out.push('\n'),
+                Some(other) => out.push(other),
+                None => {}
+            },
+            other => out.push(other),
+        }
+    }
+    out
 }
 
 /// Appends `value` as it stands inside the quotes of a label: `\`, `"` and line feed escaped.
@@ -163,6 +185,10 @@ mod tests {
         fn pairs_are_read_back(values in proptest::collection::vec(".*", 0..4), odd in "[\"\\\\\n,=]*") {
             let all: Vec<(String, String)> = values.into_iter().chain([odd]).enumerate().map(|(at, value)| (format!("l{at}"), value)).collect();
             let set = LabelSet::of(all.iter().map(|(name, value)| (&**name, &**value)));
+            proptest::prop_assert_eq!(set.names().collect::<Vec<_>>(), all.iter().map(|(name, _)| &**name).collect::<Vec<_>>());
+            for (name, value) in &all {
+                proptest::prop_assert_eq!(set.value(name), Some(value.clone()));
+            }
             proptest::prop_assert_eq!(set.pairs(), all);
         }
     }
