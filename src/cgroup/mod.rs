@@ -88,7 +88,7 @@ pub struct Group {
     layout: Arc<Layout>,
     /// Where it is in each tree.
     relative: Box<Path>,
-    /// One for each file that may be kept; empty when none may.
+    /// One for each file that may be kept, in the order of the files; empty when none may.
     slots: Vec<Kept>,
     is_root: bool,
     schedulers: Schedulers,
@@ -140,7 +140,7 @@ impl Group {
         let is_root = relative.as_os_str().is_empty();
         let mut slots = Vec::new();
         if keep {
-            slots.resize_with(files.len(), Kept::default);
+            slots.resize_with(files.iter().filter(|file| file.how.keeps()).count(), Kept::default);
         }
         Self {
             files,
@@ -203,7 +203,9 @@ impl Group {
         let mut there = false;
         let mut witnesses = Xxh3Default::new();
         let trees = self.layout.trees();
-        for (index, file) in self.files.iter().enumerate() {
+        let mut slots = self.slots.iter_mut();
+        for file in self.files {
+            let slot = if file.how.keeps() { slots.next() } else { None };
             let wanted = match file.how {
                 How::Kept | How::Witness => true,
                 How::Operations => !usage.io.is_empty(),
@@ -214,7 +216,7 @@ impl Group {
                 How::Limit => limits,
             };
             let Some(Some(tree)) = trees.get(file.tree as usize).filter(|_| wanted) else { continue };
-            match read_file(file, index, tree, &self.relative, &mut self.slots, host) {
+            match read_file(file, slot, tree, &self.relative, host) {
                 Ok(bytes) => {
                     there = true;
                     if file.how == How::Witness {
@@ -244,9 +246,14 @@ impl Group {
         let known = rest.witnesses;
         let mut witnesses = Xxh3Default::new();
         let trees = self.layout.trees();
-        for (index, file) in self.files.iter().enumerate().filter(|(_, file)| file.how == How::Witness) {
+        let mut slots = self.slots.iter_mut();
+        for file in self.files {
+            let slot = if file.how.keeps() { slots.next() } else { None };
+            if file.how != How::Witness {
+                continue;
+            }
             let Some(Some(tree)) = trees.get(file.tree as usize) else { continue };
-            match read_file(file, index, tree, &self.relative, &mut self.slots, host) {
+            match read_file(file, slot, tree, &self.relative, host) {
                 Ok(bytes) => witnesses.update(bytes),
                 Err(error) if error.is_absent() => {}
                 Err(_) => return false,
@@ -284,13 +291,12 @@ impl Group {
 /// Reads one file of a cgroup, by its slot where it has one.
 fn read_file<'a>(
     file: &KernelFile,
-    index: usize,
+    slot: Option<&mut Kept>,
     tree: &Path,
     relative: &Path,
-    slots: &mut [Kept],
     host: &'a mut Reader,
 ) -> Result<&'a [u8], ReadError> {
-    match slots.get_mut(index).filter(|_| file.how.keeps()) {
+    match slot {
         Some(slot) => host.kept(tree, relative, file.name, slot),
         None => host.within(tree, relative, file.name),
     }

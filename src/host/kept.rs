@@ -21,8 +21,8 @@ const SHORT: usize = 2048;
 #[derive(Debug, Default)]
 pub struct Kept {
     file: Option<File>,
-    /// Its inode number, once it was asked for.
-    inode: Cell<Option<u64>>,
+    /// Its inode number, once it was asked for; 0, which no file has, until then. There are twenty places for each container.
+    inode: Cell<u64>,
 }
 
 /// A process, held by its directory in procfs. The handle stays with the process that it was opened for: when that one has ended, reading fails, also when its
@@ -44,10 +44,10 @@ impl Kept {
     #[must_use]
     pub fn inode(&self) -> Option<u64> {
         let file = self.file.as_ref()?;
-        if self.inode.get().is_none() {
-            self.inode.set(rustix::fs::fstat(file).ok().map(|about| about.st_ino));
+        if self.inode.get() == 0 {
+            self.inode.set(rustix::fs::fstat(file).map_or(0, |about| about.st_ino));
         }
-        self.inode.get()
+        Some(self.inode.get()).filter(|inode| *inode != 0)
     }
 }
 
@@ -91,7 +91,7 @@ impl Reader {
         match file {
             Ok(file) => {
                 slot.file = Some(file);
-                slot.inode.set(None);
+                slot.inode.set(0);
                 Ok(&self.buffer)
             }
             Err(source) => Err(self.error(source)),
