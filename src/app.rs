@@ -211,6 +211,7 @@ pub async fn run(config: Config, inherited: Vec<OwnedFd>, reread: &(dyn Fn() -> 
         host::sys::give_back_code();
         tokio::time::sleep(SETTLED).await;
         host::sys::give_back_code();
+        host::sys::give_back_heap();
     });
 
     loop {

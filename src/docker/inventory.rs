@@ -27,6 +27,7 @@ use super::inspected::Inspected;
 use super::inspects::Inspects;
 use super::known::{self, Ask, Change};
 use super::time;
+use crate::host::sys::give_back_heap;
 use crate::logs::ContainerId;
 use crate::telemetry::{Metrics, Part, Parts};
 
@@ -446,10 +447,12 @@ impl InventoryTask {
         Ok(())
     }
 
-    fn put(&mut self, id: &ContainerId, container: Container) {
+    fn put(&mut self, id: &ContainerId, mut container: Container) {
         // The same state keeps its Arc: who holds one knows by it that nothing changed.
         if self.known.containers.get(id).is_none_or(|known| **known != container) {
-            self.known.containers.insert(id.clone(), Arc::new(container));
+            // One text of the id for all who know the container by it.
+            container.id = self.known.containers.get_key_value(id).map_or(id, |(id, _)| id).clone();
+            self.known.containers.insert(container.id.clone(), Arc::new(container));
             self.dirty = true;
         }
     }
@@ -463,9 +466,8 @@ impl InventoryTask {
     /// Whether all is known that the list named; and publishes what is known.
     fn settle(&mut self) {
         self.metrics.docker_containers_incomplete.set(i64::try_from(self.inspects.failing()).unwrap_or(i64::MAX));
-        if self.fresh.is_empty()
-            && let Some(at) = self.listed_at.take()
-        {
+        let read_at = if self.fresh.is_empty() { self.listed_at.take() } else { None };
+        if let Some(at) = read_at {
             self.known.synced_at = Some(at);
             self.metrics.docker_inventory_time.with_label_values::<&str>(&[]).set(time::of(at));
             self.dirty = true;
@@ -473,6 +475,10 @@ impl InventoryTask {
         let is_time = self.fresh.is_empty() || self.published_at.is_none_or(|at| at.elapsed() >= BETWEEN_PUBLICATIONS);
         if self.dirty && is_time {
             self.publish();
+        }
+        if read_at.is_some() {
+            // The list, and the answers of a thousand inspects, are megabytes, which lie below what is kept of them.
+            give_back_heap();
         }
     }
 

@@ -34,6 +34,16 @@ pub fn one_heap() {
     }
 }
 
+/// Gives back what is free in the middle of the heap; by itself the C library gives back its end only. It walks the whole heap under its lock, so this is for
+/// moments after which much is free, and not for each scrape.
+pub fn give_back_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it touches nothing but memory that is free, under the allocator's own lock.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Takes the program's own code out of this process' memory; what runs on comes back with its next step, from the file. Of what the start runs once (arguments,
 /// configuration, certificates, the compilation of regular expressions) a megabyte stays resident otherwise (measured). Where it cannot be done nothing happens.
 pub fn give_back_code() {
