@@ -273,7 +273,7 @@ impl Group {
                 let calm = usage.oddities == 0 && usage.memory_dirty.unwrap_or(0) == 0 && usage.memory_writeback.unwrap_or(0) == 0;
                 let sleeps = !self.is_root && calm && now.duration_since(rest.since) >= UNTIL_ASLEEP;
                 // Each wakes at its own scrape, or each twentieth would be a slow one.
-                let first = || (told % u64::from(NAPS)) as u32 + 1;
+                let first = || u32::try_from(told % u64::from(NAPS)).unwrap_or(0) + 1;
                 let naps = if !sleeps {
                     0
                 } else if rest.had_slept {

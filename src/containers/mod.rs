@@ -458,10 +458,8 @@ impl Tracked {
         } else {
             self.forget_network(round.networks);
         }
-        if process_is_known {
-            if let (Some(extra), Some(process), true) = (&mut self.extra, &self.process, round.groups.reads_process()) {
-                extra.read(round.groups, process, &self.container, pass);
-            }
+        if process_is_known && let (Some(extra), Some(process), true) = (&mut self.extra, &self.process, round.groups.reads_process()) {
+            extra.read(round.groups, process, &self.container, pass);
         }
     }
 

@@ -34,7 +34,7 @@ impl OpenNetworks {
     /// As [`Reader::of_process`].
     pub(super) fn read<'a>(&self, id: &ContainerId, pid: u32, process: &Process, host: &'a mut Reader) -> Result<&'a [u8], ReadError> {
         let mut files = self.files();
-        if !files.get(id).is_some_and(|(of, _)| *of == pid) {
+        if files.get(id).is_none_or(|(of, _)| *of != pid) {
             files.insert(id.clone(), (pid, Kept::default()));
         }
         match files.get_mut(id) {

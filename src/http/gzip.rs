@@ -374,6 +374,7 @@ fn steps(before: &[u8], text: &[u8], code: &Code, places: &mut [u32]) -> Vec<Ste
 }
 
 /// A distance's bits and, in the lowest five, how many: at most 27 go into it, and those of the farthest distances are 12 + 13.
+#[expect(clippy::cast_possible_truncation, reason = "they fit")]
 const fn packed((bits, count): Word) -> u32 {
     (bits as u32) << 5 | count
 }

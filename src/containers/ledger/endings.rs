@@ -105,6 +105,7 @@ struct Keeper {
     watches: Option<Watches>,
     places: HashMap<i32, Place>,
     parents: BTreeSet<PathBuf>,
+    parents_looked_at: Option<Instant>,
     living: HashMap<ContainerId, Living>,
     /// Whether it is known which containers have no cgroup any more since the last agent.
     is_begun: bool,
@@ -123,6 +124,7 @@ impl Keeper {
             watches: None,
             places: HashMap::new(),
             parents: USUAL_PARENTS.iter().map(PathBuf::from).collect(),
+            parents_looked_at: None,
             living: HashMap::new(),
             is_begun: false,
             told_why: false,
@@ -296,7 +298,11 @@ impl Keeper {
             self.layout = Layout::detect(&self.host);
         }
         if self.layout.is_some() {
-            self.watch_parents();
+            // A parent that is made is told of; what could not be watched is tried again from time to time.
+            if self.parents_looked_at.is_none_or(|at| at.elapsed() >= OFTEN) {
+                self.parents_looked_at = Some(Instant::now());
+                self.watch_parents();
+            }
             self.follow();
             if self.watches.is_none() {
                 self.rescan();
@@ -406,7 +412,7 @@ impl Keeper {
 
     /// The kernel takes no more watches: it is told once, and the containers are looked at by time.
     fn no_watch(&mut self, error: &io::Error, setting: &str) {
-        // What cannot be watched is tried again each second.
+        // What cannot be watched is tried again and again.
         if !self.told_why {
             self.told_why = true;
             self.ledger.lost("no_watch");
