@@ -51,7 +51,7 @@ impl Watchdog {
         });
         runtime.spawn(async move {
             loop {
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tokio::time::sleep(LOOK).await;
                 turned.fetch_add(1, Ordering::Relaxed);
             }
         });

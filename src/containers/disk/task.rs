@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -101,10 +101,12 @@ impl DiskTask {
     /// When the system gives no thread.
     pub fn start(mut self, runtime: Handle, stop: CancellationToken) -> io::Result<()> {
         self.stop = stop;
-        std::thread::Builder::new().name("skep-disk".to_owned()).stack_size(STACK).spawn(move || self.run(&runtime)).map(drop)
+        // The agent's own may be taken down while this thread waits, when the start fails later on, and a timer of it must not be asked then.
+        let waits = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        std::thread::Builder::new().name("skep-disk".to_owned()).stack_size(STACK).spawn(move || self.run(&runtime, &waits)).map(drop)
     }
 
-    fn run(mut self, runtime: &Handle) {
+    fn run(mut self, runtime: &Handle, waits: &Runtime) {
         while !self.stop.is_cancelled() {
             let inventory = self.inventory.borrow_and_update().clone();
             if !self.followed.as_ref().is_some_and(|followed| Arc::ptr_eq(followed, &inventory)) {
@@ -117,7 +119,7 @@ impl DiskTask {
                 Ok((id, by)) => self.turn(&inventory, &id, by, runtime),
                 Err(wait) => {
                     let (stop, inventory) = (&self.stop, &mut self.inventory);
-                    runtime.block_on(async {
+                    waits.block_on(async {
                         tokio::select! {
                             () = stop.cancelled() => {}
                             () = tokio::time::sleep(wait) => {}
