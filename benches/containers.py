@@ -82,6 +82,7 @@ def scale(binary, containers, engine, options):
     print(f"{count} containers, each with a veth pair")
     good = True
     for path, what in [("/metrics?collect[]=containers", "the containers alone"), ("/metrics", "everything")]:
+        shutil.rmtree(options.state.partition("=")[2], ignore_errors=True)
         agent = skep(binary, "/metrics", options, engine.host)
         wait_for_containers(agent, count)
         agent.path = path
@@ -268,7 +269,9 @@ def main():
     cli.add_argument("--apart", action="store_true", help=argparse.SUPPRESS)
     cli.add_argument("--inside", type=int, help=argparse.SUPPRESS)
     options = cli.parse_args()
-    options.state = "--state-dir=/tmp/skep-bench-state"
+    # A ledger of the containers of the last benchmark would be this one's memory.
+    state = tempfile.TemporaryDirectory(prefix="skep-bench-state-")
+    options.state = f"--state-dir={state.name}"
     binary = options.binary or scrape.built()
     if options.inside:
         sys.exit(0 if inside(binary, options.inside, options) else 1)

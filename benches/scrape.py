@@ -185,7 +185,8 @@ def main():
     cli.add_argument("--peer", action="append", default=[])
     cli.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = cli.parse_args()
-    options.state = ["--state-dir=/tmp/skep-bench-state", "--docker.host=unix:///nothing"]
+    state = tempfile.TemporaryDirectory(prefix="skep-bench-state-")
+    options.state = [f"--state-dir={state.name}", "--docker.host=unix:///nothing"]
     binary = options.binary or built()
     peers = [peer for peer in [shutil.which("prometheus-node-exporter"), *options.peer] if peer]
     if options.inside:

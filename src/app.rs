@@ -209,6 +209,7 @@ pub async fn run(config: Config, inherited: Vec<OwnedFd>, reread: &(dyn Fn() -> 
     tokio::spawn(async {
         // What only the start needed, and then what only the first scrapes and batches did.
         host::sys::give_back_code();
+        host::sys::give_back_heap();
         tokio::time::sleep(SETTLED).await;
         host::sys::give_back_code();
         host::sys::give_back_heap();
