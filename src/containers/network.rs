@@ -39,6 +39,8 @@ pub(crate) fn parse(bytes: &[u8], out: &mut Vec<Interface>) -> u64 {
             continue;
         }
         let [bytes, packets, errors, dropped, _, _, _, _, sent_bytes, sent_packets, sent_errors, sent_dropped, ..] = numbers;
+        // One by one: most have one, and there may be a thousand containers.
+        out.reserve_exact(1);
         out.push(Interface {
             name: name.into_owned(),
             receive: Direction { bytes, packets, errors, dropped },

@@ -1,11 +1,11 @@
 //! A container as the rest of the house sees it: what inspect told, and the label set of its series, rendered once.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use regex::Regex;
 
 use super::inspected::{Allowed, Attachment, Inspected};
+use super::labels::Labels;
 use super::time;
 use crate::logs::ContainerId;
 use crate::model::{LabelSet, is_off, whole};
@@ -32,9 +32,7 @@ pub struct Container {
     /// The image as it was asked for.
     pub image: String,
     /// All labels.
-    pub labels: BTreeMap<String, String>,
-    /// The Swarm task that it is of.
-    pub task: Option<TaskIdentity>,
+    pub labels: Labels,
     /// `created`, `running`, `paused`, `restarting`, `removing`, `exited`, `dead`, or what a later engine says.
     pub state: String,
     /// `starting`, `healthy`, `unhealthy`; `None` without a health check.
@@ -73,6 +71,8 @@ pub struct Container {
     pub allowed: Allowed,
     /// The networks that it is in.
     pub networks: Vec<Attachment>,
+    /// Its owner wants no metrics of it: label `skep.metrics`, [switched off](is_off).
+    pub is_excluded: bool,
     /// Whether inspect told it: what it alone knows is empty otherwise.
     pub inspected: bool,
     /// The labels of its series, rendered: `id`, `name`, `image`, and of its labels those that are chosen.
@@ -86,10 +86,10 @@ impl Container {
         matches!(&*self.state, "running" | "paused")
     }
 
-    /// Whether its owner wants no metrics of it: label `skep.metrics`, [switched off](is_off).
+    /// The Swarm task that it is of, as its labels tell.
     #[must_use]
-    pub fn is_excluded(&self) -> bool {
-        self.labels.get("skep.metrics").is_some_and(|value| is_off(value))
+    pub fn task(&self) -> Option<TaskIdentity> {
+        TaskIdentity::from_labels(|name| self.labels.get(name))
     }
 
     /// Whether its network counters are its own: not the host's, not another container's (a shared namespace is counted once, with its owner), and
@@ -127,13 +127,14 @@ impl Labelling {
     pub fn identity(&self, told: Inspected) -> Option<Container> {
         let id = ContainerId::new(&told.id)?;
         let running = matches!(&*told.state, "running" | "paused");
+        let labels = Labels::from(told.labels);
         Some(Container {
-            series: Arc::new(self.series(&id, &told.name, &told.image, &told.labels)),
-            task: TaskIdentity::from_labels(&told.labels),
+            series: Arc::new(self.series(&id, &told.name, &told.image, &labels)),
             id,
             name: told.name,
             image: told.image,
-            labels: told.labels,
+            is_excluded: labels.get("skep.metrics").is_some_and(is_off),
+            labels,
             // A pid is kept only for a state in which there is one: elsewhere it may by now be another process's.
             pid: told.pid.filter(|_| running),
             created: told.created.map(time::seconds).unwrap_or_default(),
@@ -165,7 +166,7 @@ impl Labelling {
         container.series = Arc::new(self.series(&container.id, name, &container.image, &container.labels));
     }
 
-    fn series(&self, id: &ContainerId, name: &str, image: &str, labels: &BTreeMap<String, String>) -> LabelSet {
+    fn series(&self, id: &ContainerId, name: &str, image: &str, labels: &Labels) -> LabelSet {
         let path = format!("/docker/{}", id.as_str());
         let mut set = LabelSet::of([("id", &*path), ("name", name), ("image", image)]);
         let chosen = |name: &str| self.allow.as_ref().is_some_and(|allow| allow.is_match(name));
@@ -174,8 +175,8 @@ impl Labelling {
                 set.push(&label_name(name), value);
             }
         }
-        for (name, value) in labels {
-            if !ALWAYS.contains(&&**name) && chosen(name) {
+        for (name, value) in labels.iter() {
+            if !ALWAYS.contains(&name) && chosen(name) {
                 set.push(&label_name(name), value);
             }
         }
@@ -251,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_label_excludes() {
-        let is_excluded = |value| Labelling::default().container(told(&[("skep.metrics", value)])).unwrap().is_excluded();
+        let is_excluded = |value| Labelling::default().container(told(&[("skep.metrics", value)])).unwrap().is_excluded;
         assert!(is_excluded(" False ") && is_excluded("OFF") && !is_excluded("true"));
     }
 }

@@ -185,7 +185,7 @@ mod tests {
         let identity = [("name", "web"), ("image", "bb:1"), ("com.docker.swarm.task.id", "t"), ("com.docker.swarm.service.id", "s")];
         let (created, ask) = changed(None, &event("create", &identity));
         assert_eq!((&*created.name, &*created.image, &*created.state, created.created, ask), ("web", "bb:1", "created", 5.0, Ask::Later));
-        assert!(created.series.as_str().contains("container_label_com_docker_swarm_task_id=\"t\"") && created.task.is_some());
+        assert!(created.series.as_str().contains("container_label_com_docker_swarm_task_id=\"t\"") && created.task().is_some());
         let (running, ask) = changed(Some(&created), &event("start", &identity));
         assert_eq!((running.is_running(), running.started, running.pid, ask), (true, Some(5.0), None, Ask::Soon));
         let (paused, ask) = changed(Some(&running), &event("pause", &identity));

@@ -19,6 +19,10 @@ const MOST_KEPT: usize = 256 << 10;
 pub struct Writer {
     text: Vec<u8>,
     constant: Arc<LabelSet>,
+    /// Of the constant labels, whose text would have to be searched for them at every sample.
+    constant_names: Vec<String>,
+    /// What follows a mark that is the only one of its line: the constant labels, and the end of all.
+    behind_mark: String,
     scratch: String,
     samples: u64,
     heads: Vec<u64>,
@@ -39,7 +43,19 @@ impl Writer {
     /// A writer that puts `constant` on every sample.
     #[must_use]
     pub fn new(constant: Arc<LabelSet>) -> Self {
-        Self { text: Vec::new(), constant, scratch: String::new(), samples: 0, heads: Vec::new(), guests: None, shared: None }
+        let constant_names = constant.names().map(str::to_owned).collect();
+        let behind_mark = format!(",{}}} ", constant.as_str());
+        Self {
+            text: Vec::new(),
+            constant,
+            constant_names,
+            behind_mark,
+            scratch: String::new(),
+            samples: 0,
+            heads: Vec::new(),
+            guests: None,
+            shared: None,
+        }
     }
 
     /// The same writer, but that sets which [`Family::sample_shared`] gets are not copied into the text: it has marks in their places, as in an
@@ -168,6 +184,17 @@ impl Writer {
 
     fn line(&mut self, (name, suffix): (&str, &str), set: &LabelSet, mark: Option<Mark>, labels: &[(&str, &str)], value: Value) {
         let text = &mut self.text;
+        // Most of what is written are marks: what is the same in all lines of their family goes in as few pieces as it can.
+        if let (Some(Mark { number, has_constant: false }), "", [], false) = (mark, suffix, labels, self.constant.is_empty()) {
+            text.extend_from_slice(name.as_bytes());
+            text.push(b'{');
+            push_mark(number, text);
+            text.extend_from_slice(self.behind_mark.as_bytes());
+            write_value(value, text);
+            text.push(b'\n');
+            self.samples += 1;
+            return;
+        }
         text.extend_from_slice(name.as_bytes());
         text.extend_from_slice(suffix.as_bytes());
         let mut separator = b'{';
@@ -193,8 +220,9 @@ impl Writer {
                 None => text.extend_from_slice(set.as_str().as_bytes()),
             }
         }
-        let in_set = || mark.map_or_else(|| self.constant.names().any(|name| set.contains(name)), |mark| mark.has_constant);
-        let in_labels = || self.constant.names().any(|name| labels.iter().any(|(label, _)| *label == name));
+        let names = &self.constant_names;
+        let in_set = || mark.map_or_else(|| names.iter().any(|name| set.contains(name)), |mark| mark.has_constant);
+        let in_labels = || labels.iter().any(|(label, _)| names.iter().any(|name| name == label));
         if !self.constant.is_empty() && !in_labels() && !in_set() {
             text.push(separator);
             separator = b',';
@@ -230,7 +258,7 @@ struct Mark {
 
 impl Shared {
     /// The mark for this set; `None` when there are no more.
-    fn mark(&mut self, set: &Arc<LabelSet>, constant: &LabelSet) -> Option<Mark> {
+    fn mark(&mut self, set: &Arc<LabelSet>, constant: &[String]) -> Option<Mark> {
         let number = if self.sets.get(self.next).is_some_and(|next| Arc::ptr_eq(next, set)) {
             self.next
         } else {
@@ -241,7 +269,7 @@ impl Shared {
                 None if self.sets.len() >= MOST_SETS => return None,
                 None => {
                     self.sets.push(Arc::clone(set));
-                    self.have_constant.push(constant.names().any(|name| set.contains(name)));
+                    self.have_constant.push(constant.iter().any(|name| set.contains(name)));
                     self.numbers.insert(place, self.sets.len() - 1);
                     self.sets.len() - 1
                 }
@@ -280,7 +308,7 @@ impl Family<'_> {
     /// As [`Family::sample_of`], for an entity with many samples: where the writer has [marks](Writer::with_marks) its labels are kept once.
     pub fn sample_shared(&mut self, entity: &Arc<LabelSet>, labels: &[(&str, &str)], value: impl Into<Value>) -> &mut Self {
         let mark = match &mut self.writer.shared {
-            Some(shared) if !entity.is_empty() => shared.mark(entity, &self.writer.constant),
+            Some(shared) if !entity.is_empty() => shared.mark(entity, &self.writer.constant_names),
             _ => None,
         };
         self.begin();

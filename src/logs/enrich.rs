@@ -47,7 +47,7 @@ impl Enrichment {
         if task.service_name.is_some() || task.service_id.is_some() {
             tail.extend_from_slice(b",\"service\":{");
             members(&[("id", task.service_id), ("name", task.service_name)], &mut tail);
-            if let Some(slot) = TaskIdentity::from_labels(&meta.labels).and_then(|task| task.slot) {
+            if let Some(slot) = TaskIdentity::from_labels(|name| meta.labels.get(name).map(String::as_str)).and_then(|task| task.slot) {
                 tail.extend_from_slice(b",\"node\":{");
                 member("name", &slot.to_string(), &mut tail);
                 tail.push(b'}');

@@ -1,7 +1,5 @@
 //! Who a container is in the Swarm, and which container this process runs in.
 
-use std::collections::BTreeMap;
-
 use crate::host::Mount;
 use crate::host::parse::lines;
 use crate::logs::ContainerId;
@@ -26,10 +24,10 @@ pub struct TaskIdentity {
 }
 
 impl TaskIdentity {
-    /// The task of a container with these labels; `None` when it is not one of Swarm's (a service's and a task's id are what makes it one).
+    /// The task of a container whose labels `label` gives by their names; `None` when it is not one of Swarm's (a service's and a task's id are what makes it one).
     #[must_use]
-    pub fn from_labels(labels: &BTreeMap<String, String>) -> Option<Self> {
-        let told = |name: &str| labels.get(name).map(String::as_str).filter(|value| !value.is_empty());
+    pub fn from_labels<'a>(label: impl Fn(&str) -> Option<&'a str>) -> Option<Self> {
+        let told = |name: &str| label(name).filter(|value| !value.is_empty());
         let text = |name: &str| told(name).unwrap_or_default().to_owned();
         let service_id = told("com.docker.swarm.service.id")?.to_owned();
         let task_id = told("com.docker.swarm.task.id")?.to_owned();
@@ -93,13 +91,13 @@ fn id_at(bytes: &[u8]) -> Option<ContainerId> {
 mod tests {
     use super::*;
 
-    fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(name, value)| (format!("com.docker.{name}"), (*value).to_owned())).collect()
+    fn task(labels: &[(&str, &str)]) -> Option<TaskIdentity> {
+        TaskIdentity::from_labels(|name| labels.iter().find(|(known, _)| name == format!("com.docker.{known}")).map(|(_, value)| *value))
     }
 
     #[test]
     fn a_replicated_task_has_a_slot() {
-        let task = TaskIdentity::from_labels(&labels(&[
+        let task = task(&[
             ("swarm.node.id", "8v8urkz5sybzoju9bjsb6lhmc"),
             ("swarm.service.id", "qkj9vjg1ycietptlhbuypl9et"),
             ("swarm.service.name", "shop_web"),
@@ -107,7 +105,7 @@ mod tests {
             ("swarm.task.id", "u9yw0qxw2sfbb7n3p3kyiewwg"),
             ("swarm.task.name", "shop_web.12.u9yw0qxw2sfbb7n3p3kyiewwg"),
             ("stack.namespace", "shop"),
-        ]))
+        ])
         .unwrap();
         assert_eq!((task.slot, task.stack.as_deref(), &*task.service_name), (Some(12), Some("shop"), "shop_web"));
     }
@@ -116,13 +114,13 @@ mod tests {
     fn a_global_task_has_none() {
         // A node's id may consist of digits only.
         for node in ["8v8urkz5sybzoju9bjsb6lhmc", "1234567890123456789"] {
-            let task = TaskIdentity::from_labels(&labels(&[
+            let task = task(&[
                 ("swarm.node.id", node),
                 ("swarm.service.id", "s"),
                 ("swarm.service.name", "agent"),
                 ("swarm.task.id", "t"),
                 ("swarm.task.name", &format!("agent.{node}.t")),
-            ]))
+            ])
             .unwrap();
             assert_eq!(task.slot, None);
             assert_eq!(task.stack, None);
@@ -131,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_plain_container_is_no_task() {
-        assert_eq!(TaskIdentity::from_labels(&labels(&[("compose.service", "web"), ("stack.namespace", "x")])), None);
+        assert_eq!(task(&[("compose.service", "web"), ("stack.namespace", "x")]), None);
     }
 
     const ID: &str = "af54c56dddc8233c3e934af66d4721b322093c200b113ab0d227229d1819142b";

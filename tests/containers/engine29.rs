@@ -116,13 +116,13 @@ impl Session {
 }
 
 /// Who is there and how: id, name, image, labels, state, health.
-type Who = BTreeSet<(String, String, String, BTreeMap<String, String>, String, Option<String>)>;
+type Who = BTreeSet<(String, String, String, String, String, Option<String>)>;
 
 fn who(inventory: &Inventory) -> Who {
     let containers = inventory.containers.values();
     containers
         .map(|container| {
-            let (id, labels) = (container.id.as_str().to_owned(), container.labels.clone());
+            let (id, labels) = (container.id.as_str().to_owned(), format!("{:?}", container.labels));
             (id, container.name.clone(), container.image.clone(), labels, container.state.clone(), container.health.clone())
         })
         .collect()
@@ -134,7 +134,7 @@ fn listed() -> Who {
     list.into_iter()
         .map(|entry| {
             let (name, health) = (entry.name().unwrap().to_owned(), entry.health().map(str::to_owned));
-            (entry.id, name, entry.image, entry.labels, entry.state, health)
+            (entry.id, name, entry.image, format!("{:?}", entry.labels), entry.state, health)
         })
         .collect()
 }
@@ -167,7 +167,7 @@ async fn a_burst_of_events_asks_for_each_container_once() {
     let of = |name: &str| inventory.containers.values().find(|container| container.name.starts_with(name)).unwrap();
     let crash = of("crash");
     assert_eq!((&*crash.state, crash.exit_code, crash.inspected), ("exited", Some(7), false));
-    assert_eq!(crash.task.as_ref().unwrap().service_name, "crash");
+    assert_eq!(crash.task().unwrap().service_name, "crash");
     // The event is newer than the recorded inspect, and stands until the next.
     assert_eq!(of("web.2").health.as_deref(), Some("unhealthy"));
     session.until(|_, metrics| metrics.docker_containers_incomplete.get() == 2).await;

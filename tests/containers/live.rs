@@ -96,7 +96,7 @@ fn processes(inventory: &skep::docker::Inventory) -> Vec<(String, [f64; 5])> {
         std::fs::read_dir(path).map(|entries| entries.filter_map(|entry| Some(entry.ok()?.path())).collect()).unwrap_or_default()
     };
     let all = list("/proc".into());
-    let running = inventory.containers.values().filter(|container| container.is_running() && !container.is_excluded());
+    let running = inventory.containers.values().filter(|container| container.is_running() && !container.is_excluded);
     let of = |id: &str| {
         let mut sum = [0.0; 5];
         for process in all.iter().filter(|process| text(&process.join("cgroup")).contains(id)) {
@@ -283,7 +283,7 @@ fn files(inventory: &skep::docker::Inventory) -> Vec<(String, &'static str, f64,
     // The engine's --cgroup-parent.
     let parent = std::env::var("SKEP_TEST_CGROUP_PARENT").unwrap_or_else(|_| "docker".to_owned());
     let list: &[_] = if base.join("cgroup.controllers").metadata().is_ok() { &v2 } else { &v1 };
-    let running = inventory.containers.values().filter(|container| container.is_running() && !container.is_excluded());
+    let running = inventory.containers.values().filter(|container| container.is_running() && !container.is_excluded);
     running
         .flat_map(|container| {
             list.iter().filter_map(|(file, family, scale)| {

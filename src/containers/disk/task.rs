@@ -137,8 +137,8 @@ impl DiskTask {
 
     /// Takes over which containers there are; what was known of the others is forgotten.
     fn follow(&mut self, inventory: &Inventory) {
-        let wanted = |id: &ContainerId| inventory.containers.get(id).is_some_and(|container| !container.is_excluded());
-        let all = inventory.containers.values().filter(|container| !container.is_excluded());
+        let wanted = |id: &ContainerId| inventory.containers.get(id).is_some_and(|container| !container.is_excluded);
+        let all = inventory.containers.values().filter(|container| !container.is_excluded);
         let now = self.now();
         self.plan.follow(now, wanted, all.map(|container| (&container.id, container.pid)));
         self.layers.retain(|id, _| wanted(id));

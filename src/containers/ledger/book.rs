@@ -38,7 +38,7 @@ pub(super) type Loss = (&'static str, u64);
 
 #[derive(Debug, Default)]
 pub(super) struct Book {
-    pub(super) entries: BTreeMap<ContainerId, Entry>,
+    pub(super) entries: BTreeMap<ContainerId, Box<Entry>>,
     pub(super) sums: BTreeMap<Key, (LabelSet, Sums)>,
     /// The last events that were handled, by their hashes: in the order in which they came, and to look them up.
     pub(super) seen: VecDeque<u64>,
@@ -209,7 +209,7 @@ impl Book {
 
     /// The containers of which a process was killed for want of memory in their last run; in their present one, of those that run.
     pub(super) fn oom_killed(&self, inventory: &Inventory) -> BTreeSet<ContainerId> {
-        let is_killed = |(id, entry): &(&ContainerId, &Entry)| {
+        let is_killed = |(id, entry): &(&ContainerId, &Box<Entry>)| {
             entry.runs.last().is_some_and(|run| run.oom_kills > 0)
                 && inventory.containers.get(*id).is_some_and(|container| entry.is_oom_killed(container.is_running()))
         };
@@ -310,7 +310,7 @@ impl Entry {
 /// Takes over who a container is.
 fn identify(entry: &mut Entry, sums: &mut BTreeMap<Key, (LabelSet, Sums)>, losses: &mut Vec<Loss>, container: Option<Arc<Container>>) {
     let Some(container) = container else { return };
-    entry.is_excluded = container.is_excluded();
+    entry.is_excluded = container.is_excluded;
     if entry.key.is_none() && !entry.is_excluded {
         let key = key_of(&container);
         let fits = [&key.service, &key.stack, &key.image].iter().all(|name| name.len() <= LONGEST_NAME);
@@ -336,7 +336,7 @@ fn book(entry: &mut Entry, sums: &mut BTreeMap<Key, (LabelSet, Sums)>) {
 }
 
 fn key_of(container: &Container) -> Key {
-    let label = |name: &str| container.labels.get(name).cloned().unwrap_or_default();
+    let label = |name: &str| container.labels.get(name).unwrap_or_default().to_owned();
     match label("com.docker.swarm.service.name") {
         none if none.is_empty() => Key { image: container.image.clone(), ..Key::default() },
         service => Key { service, stack: label("com.docker.stack.namespace"), image: String::new() },

@@ -76,7 +76,7 @@ pub(super) fn text(copy: &OnDisk) -> serde_json::Result<Vec<u8>> {
 
 /// What is to be written. Containers of which nobody knows who they are, and those that nobody should hear of, are left out.
 pub(super) fn copy(book: &Book, boot: &str) -> OnDisk {
-    let entry = |(id, entry): (&ContainerId, &Entry)| {
+    let entry = |(id, entry): (&ContainerId, &Box<Entry>)| {
         let (series, key) = (entry.series()?, entry.key.clone()?);
         if entry.gone.is_some() && entry.is_without_trace() {
             return None;
@@ -165,7 +165,7 @@ pub(super) fn read(text: &[u8], boot: &str) -> Result<Book, String> {
             }
             entry.folded.clear();
         }
-        book.entries.insert(id, entry);
+        book.entries.insert(id, Box::new(entry));
     }
     Ok(book)
 }

@@ -33,7 +33,7 @@ fn devices_of_every_kind_have_their_names() {
     tracked.usage.io = numbers.map(|(major, minor)| DeviceIo { major, minor, ..DeviceIo::default() }).collect();
     let inventory = watch::channel(Arc::new(Inventory::default())).1;
     let mut collector = ContainersCollector::new(inventory, ContainersOptions::default());
-    collector.tracked.insert(tracked.container.id.clone(), tracked);
+    collector.tracked.insert(tracked.container.id.clone(), Box::new(tracked));
     let mut reader = Reader::new(Arc::new(Root::find(None, Some(directory.path().into()), None, None)));
     collector.name_devices(&mut Pass::new(&mut reader, &mut Writer::new(Arc::default())));
     for (number, _, name) in known {
