@@ -52,6 +52,7 @@ pub mod containers;
 pub mod model;
 pub mod exposition;
 pub mod http;
+pub mod deflate;
 
 pub mod logs;
 

@@ -10,18 +10,10 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use flate2::Crc;
 
+use crate::deflate::{Bits, CHUNK, Code, END, GZIP_HEAD, MOST_BITS, SHORTEST, WINDOW, Word, at_once, common, common_end, packed, word};
 use crate::exposition::{Answer, Piece};
 use crate::model::LabelSet;
 
-/// How far back deflate reaches.
-const WINDOW: usize = 32 << 10;
-const LONGEST: usize = 258;
-const SHORTEST: usize = 4;
-const LITERALS: usize = 286;
-const DISTANCES: usize = 30;
-const END: usize = 256;
-/// Bytes that are coded before they go on.
-const CHUNK: usize = 1024;
 /// As long as a value may be, in which two samples of a family differ.
 const MOST_DIFFERENT: usize = 24;
 /// Bytes of a frame, and not many more: what is sent is not held as a whole.
@@ -30,39 +22,6 @@ const FRAME: usize = 64 << 10;
 const SUMMED: usize = 32 << 10;
 /// Places in a table of hashes, as a power of two.
 const PLACES: u32 = 12;
-/// For each code of a length from 257 on: the first length that it stands for, and how many bits tell which.
-const LENGTHS: [(usize, u32); 29] = [
-    (3, 0),
-    (4, 0),
-    (5, 0),
-    (6, 0),
-    (7, 0),
-    (8, 0),
-    (9, 0),
-    (10, 0),
-    (11, 1),
-    (13, 1),
-    (15, 1),
-    (17, 1),
-    (19, 2),
-    (23, 2),
-    (27, 2),
-    (31, 2),
-    (35, 3),
-    (43, 3),
-    (51, 3),
-    (59, 3),
-    (67, 4),
-    (83, 4),
-    (99, 4),
-    (115, 4),
-    (131, 5),
-    (163, 5),
-    (195, 5),
-    (227, 5),
-    (LONGEST, 0),
-];
-
 /// A part of a set's bytes: such as stand for themselves and copies within the set, coded already, or a copy of what stands in the base, no more than can be
 /// copied at once. There are thirty in a set, in no order that a processor could foresee: so both are written by the same instructions.
 #[derive(Debug, Clone, Copy)]
@@ -130,9 +89,8 @@ pub(super) struct Encoder {
 
 impl Encoder {
     pub(super) fn new(answer: Answer) -> Self {
-        let mut bits = Bits { out: Vec::new(), chunk: [0; CHUNK + 8], filled: 0, held: 0, count: 0 };
-        // Deflate, no name, no time, the fastest way, no system that matters.
-        bits.out.extend_from_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255]);
+        let mut bits = Bits::default();
+        bits.out.extend_from_slice(&GZIP_HEAD);
         let code = code();
         code.tell(&mut bits);
         Self {
@@ -373,227 +331,13 @@ fn steps(before: &[u8], text: &[u8], code: &Code, places: &mut [u32]) -> Vec<Ste
     steps
 }
 
-/// A distance's bits and, in the lowest five, how many: at most 27 go into it, and those of the farthest distances are 12 + 13.
-#[expect(clippy::cast_possible_truncation, reason = "they fit")]
-const fn packed((bits, count): Word) -> u32 {
-    (bits as u32) << 5 | count
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<[u8; 4]> {
-    bytes.get(at..)?.first_chunk().copied()
-}
-
 const fn place(word: [u8; 4]) -> usize {
     (u32::from_le_bytes(word).wrapping_mul(2_654_435_761) >> (32 - PLACES)) as usize
 }
 
-/// How many bytes are the same at the begin of both.
-fn common(one: &[u8], other: &[u8]) -> usize {
-    let mut length = 0;
-    for (one, other) in one.chunks_exact(8).zip(other.chunks_exact(8)) {
-        if one != other {
-            break;
-        }
-        length += 8;
-    }
-    length + one.iter().skip(length).zip(other.iter().skip(length)).take_while(|(one, other)| one == other).count()
-}
-
-/// How many bytes are the same at the end of both.
-fn common_end(one: &[u8], other: &[u8]) -> usize {
-    let mut length = 0;
-    for (one, other) in one.rchunks_exact(8).zip(other.rchunks_exact(8)) {
-        if one != other {
-            break;
-        }
-        length += 8;
-    }
-    length + one.iter().rev().skip(length).zip(other.iter().rev().skip(length)).take_while(|(one, other)| one == other).count()
-}
-
-/// Bits, the lowest first, as deflate has them.
-struct Bits {
-    out: Vec<u8>,
-    /// What goes to `out` next. A store into it is one instruction, and the growth of a vector is not.
-    chunk: [u8; CHUNK + 8],
-    /// Whole bytes in it, less than [`CHUNK`].
-    filled: usize,
-    held: u64,
-    /// Bits that are held, less than eight.
-    count: u32,
-}
-
-impl Bits {
-    /// Appends the lowest `count` bits, at most [`MOST_BITS`]; the others are 0.
-    #[inline(always)]
-    fn put(&mut self, bits: u64, count: u32) {
-        self.run(|run| run.put(bits, count));
-    }
-
-    /// Appends many: what changes with each of them stays in registers.
-    #[inline(always)]
-    fn run(&mut self, write: impl FnOnce(&mut Run<'_>)) {
-        let Self { out, chunk, filled, held, count } = self;
-        let mut run = Run { out, chunk, filled: *filled, held: *held, count: *count };
-        write(&mut run);
-        (*filled, *held, *count) = (run.filled, run.held, run.count);
-    }
-
-    fn finish(&mut self) {
-        turn(&mut self.out, &self.chunk, self.filled);
-        self.filled = 0;
-        self.out.extend(self.held.to_le_bytes().iter().take(self.count.div_ceil(8) as usize));
-    }
-}
-
-/// [`Bits`] while they are written.
-struct Run<'a> {
-    out: &'a mut Vec<u8>,
-    chunk: &'a mut [u8; CHUNK + 8],
-    filled: usize,
-    held: u64,
-    count: u32,
-}
-
-impl Run<'_> {
-    #[inline(always)]
-    fn put(&mut self, bits: u64, count: u32) {
-        self.held |= bits << self.count;
-        self.count += count;
-        if let Some(place) = self.chunk.get_mut(self.filled..).and_then(|rest| rest.first_chunk_mut()) {
-            *place = self.held.to_le_bytes();
-        }
-        let whole = self.count & !7;
-        self.filled += (whole >> 3) as usize;
-        self.held >>= whole;
-        self.count &= 7;
-        if self.filled >= CHUNK {
-            turn(self.out, self.chunk, self.filled);
-            self.filled = 0;
-        }
-    }
-}
-
-#[inline(never)]
-fn turn(out: &mut Vec<u8>, chunk: &[u8], filled: usize) {
-    out.extend_from_slice(chunk.get(..filled).unwrap_or_default());
-}
-
-/// Bits to be put, and how many.
-type Word = (u64, u32);
-
-/// So many bits go into a word.
-const MOST_BITS: u32 = 56;
-/// The longest code of a symbol.
-const LONGEST_CODE: u32 = 15;
-
-/// A prefix code of literals and lengths, and one of distances.
-struct Code {
-    /// How many bits each symbol has.
-    sizes: Vec<u32>,
-    literals: Vec<Word>,
-    /// By the length of a copy, with the bits behind the symbol.
-    lengths: Vec<Word>,
-    distances: Vec<Word>,
-    /// Of the distances that are not far, [`packed`].
-    near: Vec<u32>,
-}
-
-/// A set is hardly ever farther from the one before it.
-const NEAR: usize = 4096;
-
-impl Code {
-    fn new() -> Self {
-        let literal_sizes = sizes(&(0..LITERALS).map(weight).collect::<Vec<_>>());
-        let distance_sizes = sizes(&(0..DISTANCES).map(|symbol| if symbol < 12 { 2 } else { 12 }).collect::<Vec<_>>());
-        let (literals, distances) = (words(&literal_sizes), words(&distance_sizes));
-        let mut lengths = vec![(0, 0); LONGEST + 1];
-        for (index, (first, extra)) in LENGTHS.iter().enumerate() {
-            let (code, size) = literals.get(END + 1 + index).copied().unwrap_or_default();
-            for (place, more) in lengths.iter_mut().skip(*first).zip(0..1u64 << extra) {
-                *place = (code | more << size, size + extra);
-            }
-        }
-        let sizes = literal_sizes.into_iter().chain(distance_sizes).collect();
-        let mut code = Self { sizes, literals, lengths, distances, near: Vec::new() };
-        code.near = (0..NEAR).map(|back| if back == 0 { 0 } else { packed(code.distance(back)) }).collect();
-        code
-    }
-
-    /// The head of a block, the only one, with this code. The sizes are told by a code of their own, in which each of 0 to 15 has four bits.
-    fn tell(&self, bits: &mut Bits) {
-        // The last block, with codes of its own.
-        bits.put(0b101, 3);
-        // 286 symbols, 30 distances, 19 sizes of sizes, of which the first three are of repetitions.
-        bits.put(29 | 29 << 5 | 15 << 10, 14);
-        for index in 0..19 {
-            bits.put(if index < 3 { 0 } else { 4 }, 3);
-        }
-        for size in &self.sizes {
-            bits.put(u64::from(size.reverse_bits() >> 28), 4);
-        }
-    }
-
-    /// The code of bytes that stand for themselves, as many in a word as go into it.
-    #[inline(always)]
-    fn literals(&self, bytes: &[u8], mut put: impl FnMut(Word)) {
-        let (mut held, mut held_count) = (0, 0);
-        for byte in bytes {
-            let (bits, count) = self.literals.get(usize::from(*byte)).copied().unwrap_or_default();
-            held |= bits << held_count;
-            held_count += count;
-            if held_count > MOST_BITS - LONGEST_CODE {
-                put((held, held_count));
-                (held, held_count) = (0, 0);
-            }
-        }
-        if held_count > 0 {
-            put((held, held_count));
-        }
-    }
-
-    /// A copy of what stands `back` before, in pieces of what can be copied at once.
-    #[inline(always)]
-    fn copy(&self, length: usize, back: usize, mut put: impl FnMut(Word)) {
-        let distance = self.distance(back);
-        for length in at_once(length) {
-            put(self.copy_once(length, distance));
-        }
-    }
-
-    /// A copy of 3 to [`LONGEST`] bytes: 20 bits at most, and 28 of the distance.
-    #[inline(always)]
-    fn copy_once(&self, length: usize, distance: Word) -> Word {
-        let (code, size) = self.lengths.get(length).copied().unwrap_or_default();
-        (code | distance.0 << size, size + distance.1)
-    }
-
-    #[inline(always)]
-    fn distance(&self, back: usize) -> Word {
-        let less = u32::try_from(back.saturating_sub(1)).unwrap_or(0);
-        let (symbol, extra) = match less.checked_ilog2() {
-            Some(log) if log > 1 => (2 * log + (less >> (log - 1) & 1), log - 1),
-            _ => (less, 0),
-        };
-        let (code, size) = self.distances.get(symbol as usize).copied().unwrap_or_default();
-        (code | u64::from(less & ((1 << extra) - 1)) << size, size + extra)
-    }
-}
-
-/// The lengths in which so many bytes, three or more, can be copied.
-fn at_once(length: usize) -> impl Iterator<Item = usize> {
-    let mut left = length;
-    std::iter::from_fn(move || {
-        // A rest of one or two could not be told.
-        let now = if left > LONGEST && left < LONGEST + 3 { LONGEST - 3 } else { left.min(LONGEST) };
-        left -= now;
-        (now > 0).then_some(now)
-    })
-}
-
 fn code() -> &'static Code {
     static CODE: OnceLock<Code> = OnceLock::new();
-    CODE.get_or_init(Code::new)
+    CODE.get_or_init(|| Code::new(weight))
 }
 
 /// How often a symbol comes in the answer of a node with containers, nearly.
@@ -609,62 +353,6 @@ fn weight(symbol: usize) -> u32 {
         Err(_) if symbol == END => 1,
         Err(_) => 40,
     }
-}
-
-/// The sizes of a complete prefix code for symbols of these weights, of at most 15 bits (Huffman's; weights are made more alike until it fits).
-fn sizes(weights: &[u32]) -> Vec<u32> {
-    use std::cmp::Reverse;
-    use std::collections::BinaryHeap;
-    let mut weights: Vec<u64> = weights.iter().map(|weight| u64::from(*weight)).collect();
-    loop {
-        // Who is whose part: symbols first, then what they were joined to.
-        let mut parents: Vec<usize> = vec![0; weights.len()];
-        let mut heap: BinaryHeap<Reverse<(u64, usize)>> =
-            weights.iter().enumerate().map(|(index, weight)| Reverse((*weight, index))).collect();
-        while let (Some(Reverse((one, left))), Some(Reverse((other, right)))) = (heap.pop(), heap.pop()) {
-            let joined = parents.len();
-            for part in [left, right] {
-                if let Some(parent) = parents.get_mut(part) {
-                    *parent = joined;
-                }
-            }
-            parents.push(0);
-            if heap.is_empty() {
-                break;
-            }
-            heap.push(Reverse((one + other, joined)));
-        }
-        let root = parents.len() - 1;
-        let depth = |mut node: usize| {
-            let mut depth = 0;
-            while node != root {
-                node = parents.get(node).copied().unwrap_or(root);
-                depth += 1;
-            }
-            depth
-        };
-        let sizes: Vec<u32> = (0..weights.len()).map(depth).collect();
-        if sizes.iter().all(|size| *size <= 15) {
-            return sizes;
-        }
-        for weight in &mut weights {
-            *weight = *weight / 2 + 1;
-        }
-    }
-}
-
-/// The code that follows from its sizes (RFC 1951, 3.2.2), the bits turned round.
-fn words(sizes: &[u32]) -> Vec<Word> {
-    let mut words = vec![(0, 0); sizes.len()];
-    let mut next = 0u32;
-    for size in 1..=15 {
-        for (word, _) in words.iter_mut().zip(sizes).filter(|(_, of)| **of == size) {
-            *word = (u64::from(next.reverse_bits() >> (32 - size)), size);
-            next += 1;
-        }
-        next <<= 1;
-    }
-    words
 }
 
 #[cfg(test)]
@@ -730,14 +418,6 @@ mod tests {
         std::io::Write::write_all(&mut general, &answer.whole()).unwrap();
         let (own, general) = (gzip(&answer).len(), general.finish().unwrap().len());
         assert!(own < general, "{own} {general}");
-    }
-
-    #[test]
-    fn a_code_is_complete() {
-        for weights in [vec![1, 1], (1..40).map(|power| 1 << (power % 31)).collect(), vec![7; 286]] {
-            let sizes = sizes(&weights);
-            assert_eq!(sizes.iter().map(|size| 1 << (15 - size)).sum::<u32>(), 1 << 15, "{sizes:?}");
-        }
     }
 
     proptest! {

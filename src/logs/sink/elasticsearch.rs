@@ -3,17 +3,16 @@
 //! The crate's transport carries requests and TLS, one for each host. Encoding, compression, credentials, repetition, verdicts and the choice of the host
 //! are done here. No product is asked for, so that OpenSearch is as good.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use elasticsearch::http::Method;
 use elasticsearch::http::headers::HeaderValue;
-use flate2::{Compression, write::GzEncoder};
-use std::io::Write;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +22,7 @@ use super::hosts::{Hosts, Request};
 use super::retry::{self, Fault, Outcome, Pace, Step};
 use super::{DeadLetter, Delivery, off_the_workers, secrets, template};
 use crate::config::ElasticsearchSpec;
+use crate::deflate::gzip::Gzip;
 use crate::logs::batch::Batch;
 use crate::telemetry::{Part, RouteMetrics};
 
@@ -68,8 +68,10 @@ struct State {
     proven: bool,
     /// Faults in a row.
     faults: u32,
-    /// Kept from request to request.
-    buffer: BytesMut,
+    /// With its table, kept from request to request.
+    coder: Gzip,
+    /// The length of the last body that was compressed.
+    length: usize,
 }
 
 impl fmt::Debug for ElasticsearchSink {
@@ -96,7 +98,8 @@ impl ElasticsearchSink {
             template_done: !spec.manage_template,
             proven: false,
             faults: 0,
-            buffer: BytesMut::new(),
+            coder: Gzip::default(),
+            length: 0,
         };
         if let Err(why) = load(spec, &mut state) {
             part.degraded(why);
@@ -351,14 +354,10 @@ impl ElasticsearchSink {
 
     /// Posts a group of records.
     async fn post(&self, state: &mut State, batch: &Batch, group: &[usize]) -> Outcome {
-        let encoded = if self.spec.gzip && batch.bytes_len() > LONG {
-            off_the_workers(|| encode(&mut state.buffer, batch, group, true))
-        } else {
-            encode(&mut state.buffer, batch, group, self.spec.gzip)
-        };
-        let body = match encoded {
-            Ok(body) => body,
-            Err(error) => return Outcome::Broken(error.to_string()),
+        let body = match self.spec.gzip {
+            true if batch.bytes_len() > LONG => off_the_workers(|| compressed(state, batch, group)),
+            true => compressed(state, batch, group),
+            false => Bytes::from(plain(batch, group).into_owned()),
         };
         // An error with its reason is some hundred bytes; a kibibyte of quoted document and its cause are more.
         let longest_answer = ((64 << 10) + 8192 * group.len() as u64).min(LONGEST_ANSWER);
@@ -421,21 +420,23 @@ fn known(kind: &str) -> &str {
     if word { kind } else { "" }
 }
 
-/// The body of a request with these records, compressed into the kept buffer.
-fn encode(buffer: &mut BytesMut, batch: &Batch, group: &[usize], gzip: bool) -> std::io::Result<Bytes> {
-    let parts = runs(batch, group).filter_map(|range| batch.bytes().get(range));
-    if gzip {
-        let mut encoder = GzEncoder::new(buffer.writer(), Compression::fast());
-        for part in parts {
-            encoder.write_all(part)?;
-        }
-        encoder.finish()?;
-    } else {
-        for part in parts {
-            buffer.put_slice(part);
-        }
+/// The body of a request with these records.
+fn plain<'a>(batch: &'a Batch, group: &[usize]) -> Cow<'a, [u8]> {
+    let mut parts = runs(batch, group).filter_map(|range| batch.bytes().get(range));
+    let first = parts.next().unwrap_or_default();
+    match parts.next() {
+        None => Cow::Borrowed(first),
+        Some(second) => Cow::Owned([first, second].into_iter().chain(parts).collect::<Vec<_>>().concat()),
     }
-    Ok(buffer.split().freeze())
+}
+
+/// The same, compressed.
+fn compressed(state: &mut State, batch: &Batch, group: &[usize]) -> Bytes {
+    // One batch becomes as small as the one before, nearly.
+    let mut out = Vec::with_capacity(state.length + state.length / 8);
+    state.coder.write(&plain(batch, group), &mut out);
+    state.length = out.len();
+    Bytes::from(out)
 }
 
 /// The byte ranges of these records; neighbours make one.
