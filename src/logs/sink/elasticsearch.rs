@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use elasticsearch::http::Method;
 use elasticsearch::http::headers::HeaderValue;
 use tokio::time::Instant;
@@ -68,6 +68,8 @@ struct State {
     proven: bool,
     /// Faults in a row.
     faults: u32,
+    /// What is not compressed goes through it: memory of this size that comes anew with each request is the kernel's work, page by page.
+    buffer: BytesMut,
     /// With its table, kept from request to request.
     coder: Gzip,
     /// The length of the last body that was compressed.
@@ -98,6 +100,7 @@ impl ElasticsearchSink {
             template_done: !spec.manage_template,
             proven: false,
             faults: 0,
+            buffer: BytesMut::new(),
             coder: Gzip::default(),
             length: 0,
         };
@@ -357,7 +360,10 @@ impl ElasticsearchSink {
         let body = match self.spec.gzip {
             true if batch.bytes_len() > LONG => off_the_workers(|| compressed(state, batch, group)),
             true => compressed(state, batch, group),
-            false => Bytes::from(plain(batch, group).into_owned()),
+            false => {
+                state.buffer.extend_from_slice(&plain(batch, group));
+                state.buffer.split().freeze()
+            }
         };
         // An error with its reason is some hundred bytes; a kibibyte of quoted document and its cause are more.
         let longest_answer = ((64 << 10) + 8192 * group.len() as u64).min(LONGEST_ANSWER);
