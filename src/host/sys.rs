@@ -35,7 +35,7 @@ pub fn one_heap() {
 }
 
 /// Gives back what is free in the middle of the heap; by itself the C library gives back its end only. It walks the whole heap under its lock, so this is for
-/// moments after which much is free, and not for each scrape.
+/// moments after which much is free: the start, a long list, an answer of megabytes.
 pub fn give_back_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it touches nothing but memory that is free, under the allocator's own lock.

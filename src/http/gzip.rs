@@ -110,6 +110,11 @@ impl Encoder {
         }
     }
 
+    /// Bytes of the answer's text, with marks.
+    pub(super) const fn length(&self) -> usize {
+        self.answer.text.len()
+    }
+
     /// Whether the last frame was given.
     pub(super) const fn is_over(&self) -> bool {
         self.is_over
