@@ -12,6 +12,7 @@ use skep::logs::enrich::Enrichment;
 use skep::logs::index::{IndexPattern, action};
 use skep::logs::reader::json_file::parse;
 use skep::logs::record::encode;
+use skep::logs::steer::{Steering, Work};
 use skep::logs::time::write_rfc3339;
 use skep::logs::{ContainerId, ContainerMeta, Fingerprint, Place};
 
@@ -63,6 +64,8 @@ struct Encoder {
     assembler: Assembler,
     enrichment: Enrichment,
     index: IndexPattern,
+    steering: Steering,
+    work: Work,
 }
 
 impl Encoder {
@@ -85,6 +88,8 @@ impl Encoder {
             assembler: Assembler::new(&id, 256 << 10),
             enrichment: Enrichment::new(&id, &meta, "node-1", Some("n0d3"), None),
             index: IndexPattern::parse("docker-logs-%Y.%m.%d").unwrap(),
+            steering: Steering::of(&meta).0,
+            work: Work::default(),
         }
     }
 
@@ -96,7 +101,7 @@ impl Encoder {
             self.assembler.entry(&entry, place, end, &mut |line| {
                 let mut draft = batch.begin_record();
                 action(&self.index, &line, draft.out());
-                encode(&line, &self.enrichment, draft.document());
+                encode(&line, &self.enrichment, &self.steering, &mut self.work, draft.document());
                 draft.commit(line.time, line.id).unwrap();
             });
             place.offset = end;

@@ -8,10 +8,13 @@ use memchr::memchr;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::assemble::Line;
+use super::colour::{self, ESCAPE, Pieces};
 use super::enrich::Enrichment;
 pub use super::index::{IndexPattern, action};
 use super::json::escape;
 use super::level::{LOOKED_AT, level};
+use super::steer::redact::PLACEHOLDER;
+use super::steer::{Encoded, Steering, Work};
 use super::time::write_rfc3339;
 use super::{ContainerId, Stream};
 
@@ -100,12 +103,12 @@ impl IdScope {
     }
 }
 
-/// Appends the record as one JSON document without a line feed: ECS field names, nested.
+/// Appends the record as one JSON document without a line feed: ECS field names, nested. Tells what was done to it.
 ///
-/// `message` is the line with U+FFFD for what is not UTF-8, without colours (the escape sequences `ESC [ … m` and `ESC [ … K`; all others stay), and,
-/// where the container has a terminal, without the carriage return that the terminal put before the line feed. `log.level` is there where the
-/// line tells one (see [`super::level`]). `tags` is there where the line was cut. All else is the same for each line of its container.
-pub fn encode(line: &Line<'_>, of: &Enrichment, out: &mut Vec<u8>) {
+/// `message` is the line with U+FFFD for what is not UTF-8, without colours unless they are to stay (the escape sequences `ESC [ … m` and `ESC [ … K`; all
+/// others stay), and, where the container has a terminal, without the carriage return that the terminal put before each line feed. `log.level` is there where
+/// the line tells one (see [`super::level`]). `tags` is there where the line was cut, or is several. All else is the same for each line of its container.
+pub fn encode(line: &Line<'_>, of: &Enrichment, steering: &Steering, work: &mut Work, out: &mut Vec<u8>) -> Encoded {
     let message = match line.bytes {
         [message @ .., b'\r'] if of.tty() && line.cut.is_none() => message,
         message => message,
@@ -113,12 +116,17 @@ pub fn encode(line: &Line<'_>, of: &Enrichment, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"@timestamp\":\"");
     write_rfc3339(line.time, out);
     out.extend_from_slice(b"\",\"message\":\"");
-    let level = if memchr(ESCAPE, message).is_none() {
+    let mut encoded = Encoded::default();
+    let level = if steering.redaction().is_some() || (of.tty() && line.lines > 1) {
+        let level;
+        (level, encoded) = worked(message, of.tty(), steering, work, out);
+        level
+    } else if steering.keeps_colours() || memchr(ESCAPE, message).is_none() {
         escape(message, out);
-        level(message.get(..LOOKED_AT).unwrap_or(message), message.len() > LOOKED_AT)
+        guess(message)
     } else {
         let mut head = Head::default();
-        for piece in (Pieces { rest: message }) {
+        for piece in Pieces::of(message) {
             escape(piece, out);
             head.push(piece);
         }
@@ -135,57 +143,57 @@ pub fn encode(line: &Line<'_>, of: &Enrichment, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(b"\"offset\":");
     out.extend_from_slice(itoa::Buffer::new().format(line.offset).as_bytes());
-    if line.cut.is_some() {
-        out.extend_from_slice(b"},\"tags\":[\"truncated\"],\"event\":{\"id\":\"");
-    } else {
-        out.extend_from_slice(b"},\"event\":{\"id\":\"");
-    }
+    out.extend_from_slice(match (line.cut.is_some(), line.lines > 1) {
+        (false, false) => b"},\"event\":{\"id\":\"",
+        (true, false) => b"},\"tags\":[\"truncated\"],\"event\":{\"id\":\"",
+        (false, true) => b"},\"tags\":[\"multiline\"],\"event\":{\"id\":\"",
+        (true, true) => b"},\"tags\":[\"truncated\",\"multiline\"],\"event\":{\"id\":\"",
+    });
     out.extend_from_slice(line.id.as_bytes());
     out.push(b'"');
     out.extend_from_slice(of.tail());
+    encoded
 }
 
-const ESCAPE: u8 = 0x1b;
-
-/// A colour has a few numbers; what is longer than this between `ESC [` and its letter is no colour.
-const LONGEST_COLOUR: usize = 64;
-
-/// What is left of a text without colours, piece by piece.
-struct Pieces<'a> {
-    rest: &'a [u8],
+/// A message that has to be put together before it is written. The level is that of the line as it came: it is one of a few words.
+fn worked(message: &[u8], tty: bool, steering: &Steering, work: &mut Work, out: &mut Vec<u8>) -> (Option<&'static str>, Encoded) {
+    let mut message = if steering.keeps_colours() { message } else { colour::without(message, &mut work.text) };
+    let lines;
+    if tty && memchr(b'\r', message).is_some() {
+        lines = without_returns(message);
+        message = &lines;
+    }
+    let level = guess(message);
+    let Some(redaction) = steering.redaction() else {
+        escape(message, out);
+        return (level, Encoded::default());
+    };
+    if redaction.takes_all() {
+        out.extend_from_slice(PLACEHOLDER);
+        return (level, Encoded { is_blanked: true, ..Encoded::default() });
+    }
+    let redactions = redaction.apply(message, &mut work.spans, &mut work.redacted);
+    escape(if redactions.is_some() { &work.redacted } else { message }, out);
+    (level, Encoded { redactions: redactions.unwrap_or(0), ..Encoded::default() })
 }
 
-impl<'a> Iterator for Pieces<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let text = self.rest;
-        if text.is_empty() {
-            return None;
-        }
-        let mut from = 0;
-        while let Some(at) = text.get(from..).and_then(|rest| memchr(ESCAPE, rest)) {
-            let (piece, rest) = text.split_at_checked(from + at)?;
-            if let Some(behind) = behind_colour(rest) {
-                self.rest = behind;
-                return Some(piece);
+/// Without the carriage returns that a terminal put before line feeds.
+fn without_returns(text: &[u8]) -> Vec<u8> {
+    let mut without = Vec::with_capacity(text.len());
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        match line {
+            [line @ .., b'\r', b'\n'] => {
+                without.extend_from_slice(line);
+                without.push(b'\n');
             }
-            from += at + 1;
+            line => without.extend_from_slice(line),
         }
-        self.rest = &[];
-        Some(text)
     }
+    without
 }
 
-/// What is behind a colour, if `text` begins with one: `ESC [`, parameters, and `m` (Select Graphic Rendition) or `K` (Erase in Line, which grep and
-/// gcc put behind each colour); ECMA-48, 5.4.
-fn behind_colour(text: &[u8]) -> Option<&[u8]> {
-    let parameters = text.strip_prefix(b"\x1b[")?;
-    let length = parameters.iter().take(LONGEST_COLOUR).position(|byte| !matches!(byte, b'0'..=b'?'))?;
-    match parameters.get(length..)? {
-        [b'm' | b'K', behind @ ..] => Some(behind),
-        _ => None,
-    }
+fn guess(message: &[u8]) -> Option<&'static str> {
+    level(message.get(..LOOKED_AT).unwrap_or(message), message.len() > LOOKED_AT)
 }
 
 /// The beginning of a text that comes in pieces.
@@ -235,12 +243,12 @@ mod tests {
 
     fn line(bytes: &[u8]) -> Line<'_> {
         let id = IdScope::new(&container()).id(Stream::Stdout, 1_795_168_800_123_456_789, xxh3_128(bytes), 0);
-        Line { stream: Stream::Stdout, time: 1_795_168_800_123_456_789, bytes, offset: 4096, id, cut: None, parts: 1 }
+        Line { stream: Stream::Stdout, time: 1_795_168_800_123_456_789, bytes, offset: 4096, id, cut: None, parts: 1, lines: 1 }
     }
 
     fn encoded(line: &Line<'_>, tty: bool) -> Value {
         let mut out = Vec::new();
-        encode(line, &enrichment(tty), &mut out);
+        encode(line, &enrichment(tty), &Steering::default(), &mut Work::default(), &mut out);
         assert!(!out.contains(&b'\n'));
         serde_json::from_slice(&out).unwrap()
     }
@@ -315,6 +323,50 @@ mod tests {
         assert_eq!(encoded(&line(b"a\r\r"), true)["message"], "a\r");
         assert_eq!(encoded(&line(b"a\r"), false)["message"], "a\r");
         assert_eq!(encoded(&Line { cut: Some(9), ..line(b"a\r") }, true)["message"], "a\r");
+    }
+
+    fn steered(line: &Line<'_>, tty: bool, labels: &[(&str, &str)]) -> (Value, Encoded) {
+        let labels = labels.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned())).collect();
+        let (steering, refused) = Steering::of(&ContainerMeta { labels, ..ContainerMeta::default() });
+        let (mut out, mut work) = (Vec::new(), Work::default());
+        let encoded = encode(line, &enrichment(tty), &steering, &mut work, &mut out);
+        assert!(refused.is_empty() || steering.redaction().is_some_and(super::super::steer::redact::Redaction::takes_all));
+        (serde_json::from_slice(&out).unwrap(), encoded)
+    }
+
+    #[test]
+    fn several_lines() {
+        let found = encoded(&Line { lines: 2, ..line(b"a\r\n b\r") }, true);
+        assert_eq!((&found["message"], &found["tags"]), (&json!("a\n b"), &json!(["multiline"])));
+        assert_eq!(encoded(&Line { lines: 2, ..line(b"a\r\n b") }, false)["message"], "a\r\n b");
+        assert_eq!(encoded(&Line { lines: 2, cut: Some(9), ..line(b"a\nb") }, false)["tags"], json!(["truncated", "multiline"]));
+    }
+
+    #[test]
+    fn what_is_redacted_is_nowhere() {
+        let labels = [("skep.logs.redact", "secret[0-9]+"), ("skep.logs.redact.card", r"\b\d{4}\b")];
+        // Also where colours stood in it.
+        let (found, told) = steered(&line(b"ERROR \x1b[1msec\x1b[0mret12 1234 x"), false, &labels);
+        assert_eq!((&found["message"], &found["log"]["level"]), (&json!("ERROR [redacted] [redacted] x"), &json!("error")));
+        assert_eq!(told, Encoded { redactions: 2, is_blanked: false });
+        let (found, told) = steered(&line(b"x"), false, &labels);
+        assert_eq!((&found["message"], told), (&json!("x"), Encoded::default()));
+    }
+
+    #[test]
+    fn an_expression_that_cannot_be_taken_redacts_all() {
+        let (found, told) = steered(&line(b"WARN secret"), false, &[("skep.logs.redact", "(")]);
+        assert_eq!((&found["message"], &found["log"]["level"]), (&json!("[redacted]"), &json!("warn")));
+        assert_eq!(told, Encoded { redactions: 0, is_blanked: true });
+    }
+
+    #[test]
+    fn colours_that_are_to_stay() {
+        let text = "\u{1b}[31mred\u{1b}[0m";
+        for labels in [&[("skep.logs.ansi", "keep")][..], &[("skep.logs.ansi", "keep"), ("skep.logs.redact", "x")]] {
+            assert_eq!(steered(&line(text.as_bytes()), false, labels).0["message"], text);
+        }
+        assert_eq!(steered(&line(text.as_bytes()), false, &[("skep.logs.ansi", "strip")]).0["message"], "red");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use skep::logs::assemble::Assembler;
 use skep::logs::enrich::Enrichment;
 use skep::logs::reader::json_file::{behind_tear, parse};
 use skep::logs::record::encode;
+use skep::logs::steer::{Steering, Work};
 use skep::logs::{ContainerId, ContainerMeta, Fingerprint, Place};
 
 const MOST: usize = 100;
@@ -14,12 +15,13 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let of = Enrichment::new(&id, &ContainerMeta { tty: true, ..ContainerMeta::default() }, "host", None, None);
     let file = Fingerprint { first_time: 0, hash: 0 };
     let (mut assembler, mut scratch, mut record, mut offset) = (Assembler::new(&id, MOST), Vec::new(), Vec::new(), 0);
+    let (steering, mut work) = (Steering::default(), Work::default());
     let mut ids = std::collections::BTreeSet::new();
     let mut emit = |line: skep::logs::assemble::Line<'_>| {
         assert!(line.bytes.len() <= MOST);
         ids.insert(line.id.as_bytes().to_vec());
         record.clear();
-        encode(&line, &of, &mut record);
+        encode(&line, &of, &steering, &mut work, &mut record);
         serde_json::from_slice::<serde_json::Value>(&record).expect("a record is JSON");
     };
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
