@@ -4,7 +4,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use memchr::memchr;
+use memchr::{memchr, memmem};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::assemble::Line;
@@ -13,6 +13,8 @@ use super::enrich::Enrichment;
 pub use super::index::{IndexPattern, action};
 use super::json::escape;
 use super::level::{LOOKED_AT, level};
+use super::steer::fields::json::decode;
+use super::steer::fields::{Format, Unparsed};
 use super::steer::redact::PLACEHOLDER;
 use super::steer::{Encoded, Steering, Work};
 use super::time::write_rfc3339;
@@ -107,7 +109,8 @@ impl IdScope {
 ///
 /// `message` is the line with U+FFFD for what is not UTF-8, without colours unless they are to stay (the escape sequences `ESC [ … m` and `ESC [ … K`; all
 /// others stay), and, where the container has a terminal, without the carriage return that the terminal put before each line feed. `log.level` is there where
-/// the line tells one (see [`super::level`]). `tags` is there where the line was cut, or is several. All else is the same for each line of its container.
+/// the line tells one (see [`super::level`]). Where the line is JSON, or logfmt as a label says, `message` is its message, and its other fields are members of
+/// `app` (see [`super::steer::fields`]). `tags` is there where the line was cut, or is several. All else is the same for each line of its container.
 pub fn encode(line: &Line<'_>, of: &Enrichment, steering: &Steering, work: &mut Work, out: &mut Vec<u8>) -> Encoded {
     let message = match line.bytes {
         [message @ .., b'\r'] if of.tty() && line.cut.is_none() => message,
@@ -117,9 +120,10 @@ pub fn encode(line: &Line<'_>, of: &Enrichment, steering: &Steering, work: &mut 
     write_rfc3339(line.time, out);
     out.extend_from_slice(b"\",\"message\":\"");
     let mut encoded = Encoded::default();
-    let level = if steering.redaction().is_some() || (of.tty() && line.lines > 1) {
+    let needs_work = steering.format().looks_at(message) || steering.redaction().is_some() || (of.tty() && line.lines > 1);
+    let level = if needs_work {
         let level;
-        (level, encoded) = worked(message, of.tty(), steering, work, out);
+        (level, encoded) = worked(message, line.cut.is_some(), of.tty(), steering, work, out);
         level
     } else if steering.keeps_colours() || memchr(ESCAPE, message).is_none() {
         escape(message, out);
@@ -143,11 +147,15 @@ pub fn encode(line: &Line<'_>, of: &Enrichment, steering: &Steering, work: &mut 
     }
     out.extend_from_slice(b"\"offset\":");
     out.extend_from_slice(itoa::Buffer::new().format(line.offset).as_bytes());
+    out.push(b'}');
+    if encoded.is_parsed {
+        work.fields.write(out);
+    }
     out.extend_from_slice(match (line.cut.is_some(), line.lines > 1) {
-        (false, false) => b"},\"event\":{\"id\":\"",
-        (true, false) => b"},\"tags\":[\"truncated\"],\"event\":{\"id\":\"",
-        (false, true) => b"},\"tags\":[\"multiline\"],\"event\":{\"id\":\"",
-        (true, true) => b"},\"tags\":[\"truncated\",\"multiline\"],\"event\":{\"id\":\"",
+        (false, false) => b",\"event\":{\"id\":\"",
+        (true, false) => b",\"tags\":[\"truncated\"],\"event\":{\"id\":\"",
+        (false, true) => b",\"tags\":[\"multiline\"],\"event\":{\"id\":\"",
+        (true, true) => b",\"tags\":[\"truncated\",\"multiline\"],\"event\":{\"id\":\"",
     });
     out.extend_from_slice(line.id.as_bytes());
     out.push(b'"');
@@ -155,26 +163,73 @@ pub fn encode(line: &Line<'_>, of: &Enrichment, steering: &Steering, work: &mut 
     encoded
 }
 
-/// A message that has to be put together before it is written. The level is that of the line as it came: it is one of a few words.
-fn worked(message: &[u8], tty: bool, steering: &Steering, work: &mut Work, out: &mut Vec<u8>) -> (Option<&'static str>, Encoded) {
-    let mut message = if steering.keeps_colours() { message } else { colour::without(message, &mut work.text) };
+/// A message that has to be put together before it is written, or taken apart.
+fn worked(
+    message: &[u8],
+    is_cut: bool,
+    tty: bool,
+    steering: &Steering,
+    work: &mut Work,
+    out: &mut Vec<u8>,
+) -> (Option<&'static str>, Encoded) {
+    let Work { text, redacted, spans, fields } = work;
+    let mut encoded = Encoded::default();
+    let mut message = if steering.keeps_colours() { message } else { colour::without(message, text) };
     let lines;
     if tty && memchr(b'\r', message).is_some() {
         lines = without_returns(message);
         message = &lines;
     }
-    let level = guess(message);
-    let Some(redaction) = steering.redaction() else {
-        escape(message, out);
-        return (level, Encoded::default());
-    };
-    if redaction.takes_all() {
-        out.extend_from_slice(PLACEHOLDER);
-        return (level, Encoded { is_blanked: true, ..Encoded::default() });
+    // The level is that of the line as it came: it is one of a few words.
+    let guessed = guess(message);
+    if let Some(redaction) = steering.redaction() {
+        if redaction.takes_all() {
+            out.extend_from_slice(PLACEHOLDER);
+            return (guessed, Encoded { is_blanked: true, ..encoded });
+        }
+        // First the line as it was written, for an expression may be made for that, then each text in it.
+        if let Some(count) = redaction.apply(message, spans, redacted) {
+            encoded.redactions = count;
+            message = redacted;
+        }
     }
-    let redactions = redaction.apply(message, &mut work.spans, &mut work.redacted);
-    escape(if redactions.is_some() { &work.redacted } else { message }, out);
-    (level, Encoded { redactions: redactions.unwrap_or(0), ..Encoded::default() })
+    let format = steering.format();
+    if format.looks_at(message) {
+        let read = if is_cut { Err(Unparsed::TooLarge) } else { fields.read(format, message, steering.redaction()) };
+        match read {
+            Ok(()) => {
+                encoded.is_parsed = true;
+                encoded.redactions += fields.redactions();
+                let level = match fields.message() {
+                    Some(text) => uncoloured(text, steering.keeps_colours(), out),
+                    None => {
+                        escape(message, out);
+                        guessed
+                    }
+                };
+                return (fields.level().or(level), encoded);
+            }
+            // A brace alone is no claim to be JSON.
+            Err(Unparsed::Invalid) if format == Format::Auto => {}
+            Err(why) => encoded.unparsed = Some(why),
+        }
+    }
+    escape(message, out);
+    (guessed, encoded)
+}
+
+/// Writes a message that stands as it is inside the quotes of a JSON string, and guesses its level.
+fn uncoloured(text: &[u8], keeps_colours: bool, out: &mut Vec<u8>) -> Option<&'static str> {
+    let begin = out.len();
+    let is_coloured = !keeps_colours && (memmem::find(text, b"\\u001b[").is_some() || memmem::find(text, b"\\u001B[").is_some());
+    if is_coloured {
+        let mut decoded = Vec::new();
+        decode(text, &mut decoded);
+        Pieces::of(&decoded).for_each(|piece| escape(piece, out));
+    } else {
+        out.extend_from_slice(text);
+    }
+    guess(out.get(begin..).unwrap_or_default())
 }
 
 /// Without the carriage returns that a terminal put before line feeds.
@@ -229,6 +284,7 @@ impl Head {
 mod tests {
     use super::*;
     use crate::logs::ContainerMeta;
+    use crate::logs::steer::redact::Redaction;
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
@@ -330,7 +386,7 @@ mod tests {
         let (steering, refused) = Steering::of(&ContainerMeta { labels, ..ContainerMeta::default() });
         let (mut out, mut work) = (Vec::new(), Work::default());
         let encoded = encode(line, &enrichment(tty), &steering, &mut work, &mut out);
-        assert!(refused.is_empty() || steering.redaction().is_some_and(super::super::steer::redact::Redaction::takes_all));
+        assert!(refused.is_empty() || steering.redaction().is_some_and(Redaction::takes_all));
         (serde_json::from_slice(&out).unwrap(), encoded)
     }
 
@@ -348,7 +404,7 @@ mod tests {
         // Also where colours stood in it.
         let (found, told) = steered(&line(b"ERROR \x1b[1msec\x1b[0mret12 1234 x"), false, &labels);
         assert_eq!((&found["message"], &found["log"]["level"]), (&json!("ERROR [redacted] [redacted] x"), &json!("error")));
-        assert_eq!(told, Encoded { redactions: 2, is_blanked: false });
+        assert_eq!(told, Encoded { redactions: 2, ..Encoded::default() });
         let (found, told) = steered(&line(b"x"), false, &labels);
         assert_eq!((&found["message"], told), (&json!("x"), Encoded::default()));
     }
@@ -357,7 +413,58 @@ mod tests {
     fn an_expression_that_cannot_be_taken_redacts_all() {
         let (found, told) = steered(&line(b"WARN secret"), false, &[("skep.logs.redact", "(")]);
         assert_eq!((&found["message"], &found["log"]["level"]), (&json!("[redacted]"), &json!("warn")));
-        assert_eq!(told, Encoded { redactions: 0, is_blanked: true });
+        assert_eq!(told, Encoded { is_blanked: true, ..Encoded::default() });
+    }
+
+    #[test]
+    fn a_line_of_json() {
+        let text = br#"{"msg":"\u001b[31mit\u001B[0m failed","level":"error","http":{"status":500},"@timestamp":"x","event":{"id":"x"}}"#;
+        let (found, told) = steered(&line(text), false, &[]);
+        assert_eq!(told, Encoded { is_parsed: true, ..Encoded::default() });
+        let mut plain = encoded(&line(b"ERROR"), false);
+        plain["message"] = json!("it failed");
+        plain["event"]["id"] = json!(line(text).id.as_str());
+        plain["app"] = json!({"level": "error", "http": {"status": 500}, "@timestamp": "x", "event": {"id": "x"}});
+        assert_eq!(found, plain);
+        // Without a message the line is it; without fields there is no object for them.
+        assert_eq!(steered(&line(br#"{"a":1}"#), false, &[]).0["message"], r#"{"a":1}"#);
+        assert_eq!(steered(&line(br#"{"msg":"WARN x"}"#), false, &[]).0.get("app"), None);
+        assert_eq!(steered(&line(br#"{"msg":"WARN x"}"#), false, &[]).0["log"]["level"], "warn");
+        let kept = steered(&line(text), false, &[("skep.logs.ansi", "keep")]).0;
+        assert_eq!(kept["message"], "\u{1b}[31mit\u{1b}[0m failed");
+    }
+
+    #[test]
+    fn a_line_that_is_not_what_it_seems() {
+        let unparsed = |text: &[u8], cut, labels: &[(&str, &str)]| {
+            let (found, told) = steered(&Line { cut, ..line(text) }, false, labels);
+            assert_eq!((found["message"].as_str().unwrap().as_bytes(), found.get("app")), (text, None));
+            (told.is_parsed, told.unparsed)
+        };
+        let format = |format| [("skep.logs.format", format)];
+        assert_eq!(unparsed(b"{x} y", None, &[]), (false, None));
+        assert_eq!(unparsed(br#"{"a":1,"a":2}"#, None, &[]), (false, Some(Unparsed::DuplicateKey)));
+        assert_eq!(unparsed(br#"{"a":1"#, Some(9), &[]), (false, Some(Unparsed::TooLarge)));
+        assert_eq!(unparsed(br#"{"a":1}"#, None, &format("plain")), (false, None));
+        assert_eq!(unparsed(b"plain", None, &format("json")), (false, Some(Unparsed::Invalid)));
+        assert_eq!(unparsed(b"plain", None, &format("logfmt")), (false, Some(Unparsed::Invalid)));
+        assert_eq!(unparsed(b"level=info x=1", None, &[]), (false, None));
+        assert_eq!(steered(&line(b"level=info msg=x y=1"), false, &format("logfmt")).0["app"], json!({"level": "info", "y": "1"}));
+    }
+
+    #[test]
+    fn fields_are_redacted_however_they_are_written() {
+        let labels = [("skep.logs.redact.pin", "12345"), ("skep.logs.redact.password", r#""password":"[^"]*""#)];
+        let message = |text: &[u8]| {
+            let (found, told) = steered(&line(text), false, &labels);
+            let whole = format!("{} {}", found["message"], found["app"]);
+            assert!(!whole.contains("12345") && !whole.contains("hunter2"), "{whole}");
+            (found["message"].as_str().unwrap().to_owned(), found["app"].clone(), told.redactions)
+        };
+        assert_eq!(message(br#"{"msg":"pin 12345","x":["12\u003345"]}"#), ("pin [redacted]".into(), json!({"x": ["[redacted]"]}), 2));
+        // An expression for the line as it is written takes it apart, and then it is text.
+        assert_eq!(message(br#"{"msg":"x","password":"hunter2"}"#), (r#"{"msg":"x",[redacted]}"#.into(), Value::Null, 1));
+        assert_eq!(message(br#"{"msg":"x","n":12345}"#), (r#"{"msg":"x","n":[redacted]}"#.into(), Value::Null, 1));
     }
 
     #[test]
@@ -398,7 +505,7 @@ mod tests {
         }
 
         #[test]
-        fn text_without_colours_comes_back(text in "[^\u{1b}]*") {
+        fn text_without_colours_comes_back(text in "[^\u{1b}{][^\u{1b}]*|") {
             prop_assert_eq!(message(text.as_bytes()), text);
         }
 

@@ -60,9 +60,11 @@ struct LogVecs {
     retries: IntCounterVec,
     dead_letters: IntCounterVec,
     truncated: IntCounterVec,
+    parsed: IntCounterVec,
     joined: IntCounterVec,
     withheld: IntCounterVec,
     redactions: IntCounterVec,
+    unparsed: IntCounterVec,
     labels_refused: IntCounterVec,
     lag_seconds: GaugeVec,
     lag_bytes: IntGaugeVec,
@@ -90,6 +92,8 @@ pub struct RouteMetrics {
     pub duplicates: IntCounter,
     /// Records cut at `logs.max-record-bytes`.
     pub truncated: IntCounter,
+    /// Records whose fields were parsed.
+    pub parsed: IntCounter,
     /// Lines that became part of the record of the line before.
     pub joined: IntCounter,
     /// Records that are not in the sample that a label asks for.
@@ -115,7 +119,8 @@ pub struct RouteMetrics {
 const DROPPED: [&str; 4] = ["malformed", "batch_overflow", "dead_letter_failed", "dead_letter_rotated"];
 const GAPS: [&str; 3] = ["rotated_away", "spool_full", "truncated_file"];
 const REDACTED: [&str; 2] = ["match", "bad_expression"];
-const LABELS_REFUSED: [&str; 6] = ["ansi", "multiline", "rate", "redact", "sample", "unknown"];
+const UNPARSED: [&str; 5] = ["invalid", "duplicate_key", "too_deep", "too_many_fields", "too_large"];
+const LABELS_REFUSED: [&str; 7] = ["ansi", "format", "multiline", "rate", "redact", "sample", "unknown"];
 /// Another status begins with its first event.
 const RETRIED: [&str; 14] =
     ["connect", "timeout", "answer", "write", "file", "400", "401", "403", "404", "413", "429", "500", "502", "503"];
@@ -155,12 +160,13 @@ const HTTP_REFUSED: [&str; 8] = ["unauthorized", "busy", "rate_limit", "max_requ
 impl RouteMetrics {
     fn begin(self) -> Self {
         let of = &self.vecs;
-        let families: [(&IntCounterVec, &[&str]); 5] = [
+        let families: [(&IntCounterVec, &[&str]); 6] = [
             (&of.dropped, &DROPPED),
             (&of.gaps, &GAPS),
             (&of.retries, &RETRIED),
             (&of.dead_letters, &DEAD_LETTERS),
             (&of.redactions, &REDACTED),
+            (&of.unparsed, &UNPARSED),
         ];
         for (family, values) in families {
             for value in values {
@@ -185,12 +191,22 @@ impl RouteMetrics {
 
     /// What was done to a record before it was sent.
     pub fn encoded(&self, encoded: &Encoded) {
-        let redacted = |reason, count| self.vecs.redactions.with_label_values(&[&*self.route, reason]).inc_by(count);
+        let redacted = |reason, count| {
+            if count > 0 {
+                self.vecs.redactions.with_label_values(&[&*self.route, reason]).inc_by(count);
+            }
+        };
         redacted("match", encoded.redactions);
         redacted("bad_expression", encoded.is_blanked.into());
+        if encoded.is_parsed {
+            self.parsed.inc();
+        }
+        if let Some(why) = encoded.unparsed {
+            self.vecs.unparsed.with_label_values(&[&*self.route, why.as_str()]).inc();
+        }
     }
 
-    /// A container's label that cannot be taken: `ansi`, `multiline`, `rate`, `redact`, `sample`, or `unknown`.
+    /// A container's label that cannot be taken: `ansi`, `format`, `multiline`, `rate`, `redact`, `sample`, or `unknown`.
     pub fn label_refused(&self, label: &'static str) {
         self.vecs.labels_refused.with_label_values(&[label]).inc();
     }
@@ -312,6 +328,7 @@ impl Metrics {
                 &["route", "reason"],
             )?,
             truncated: counter("skep_log_records_truncated_total", "Records cut at logs.max-record-bytes.", &["route"])?,
+            parsed: counter("skep_log_records_parsed_total", "Records whose line had fields: JSON, or logfmt.", &["route"])?,
             joined: counter("skep_log_lines_joined_total", "Lines that became part of the record of the line before.", &["route"])?,
             withheld: counter(
                 "skep_log_records_withheld_total",
@@ -321,6 +338,11 @@ impl Metrics {
             redactions: counter(
                 "skep_log_redactions_total",
                 "Parts of messages that were redacted, by what asked for it.",
+                &["route", "reason"],
+            )?,
+            unparsed: counter(
+                "skep_log_records_unparsed_total",
+                "Lines that seem to have fields and were left as they are, by reason.",
                 &["route", "reason"],
             )?,
             labels_refused: counter(
@@ -452,6 +474,7 @@ impl Metrics {
             acknowledged: of.acknowledged.with_label_values(&[name]),
             duplicates: of.duplicates.with_label_values(&[name]),
             truncated: of.truncated.with_label_values(&[name]),
+            parsed: of.parsed.with_label_values(&[name]),
             joined: of.joined.with_label_values(&[name]),
             sampled: of.withheld.with_label_values(&[name, "sample"]),
             rate_limited: of.withheld.with_label_values(&[name, "rate"]),

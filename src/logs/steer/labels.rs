@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::Steering;
+use super::fields::Format;
 use super::limit::{self, Limits, Rate};
 use super::multiline::{Rule, compile};
 use super::redact::{MOST, Redaction};
@@ -17,7 +18,7 @@ const SHOWN: usize = 120;
 /// A label that cannot be taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// Which it is, from a bounded set: `ansi`, `multiline`, `rate`, `redact`, `sample`, or `unknown`.
+    /// Which it is, from a bounded set: `ansi`, `format`, `multiline`, `rate`, `redact`, `sample`, or `unknown`.
     pub kind: &'static str,
     label: String,
     value: String,
@@ -52,6 +53,10 @@ pub(super) fn parse(labels: &BTreeMap<String, String>) -> (Steering, Vec<Refused
                     "java, python, go and an expression that the first line of a record matches are; each line is a record",
                 ),
             },
+            "format" => match Format::parse(text) {
+                Some(format) => steering.format = format,
+                None => refuse("format", "there is no such format".to_owned(), "auto, plain, json and logfmt are; it is auto"),
+            },
             "sample" => match limit::sample(text) {
                 Ok(of) => limits.sample = Some(of),
                 Err(why) => refuse("sample", why, "1/10 would keep one record of ten; all are kept"),
@@ -82,7 +87,7 @@ pub(super) fn parse(labels: &BTreeMap<String, String>) -> (Steering, Vec<Refused
             _ => refuse(
                 "unknown",
                 "there is no such label".to_owned(),
-                "skep.logs.ansi, .dataset, .multiline, .rate, .redact, .redact.NAME and .sample are",
+                "skep.logs.ansi, .dataset, .format, .multiline, .rate, .redact, .redact.NAME and .sample are",
             ),
         }
     }
@@ -115,15 +120,19 @@ mod tests {
     fn what_cannot_be_taken_is_told_and_costs_itself() {
         let (steering, refused) = of(&[
             ("skep.logs.ansi", "no"),
+            ("skep.logs.format", "xml"),
             ("skep.logs.multiline", "(java"),
             ("skep.logs.multilne", "java"),
             ("skep.logs.rate", "100"),
             ("skep.logs.redact.card", r"\d{16}"),
             ("skep.logs.sample", "10 %"),
         ]);
-        assert_eq!(refused.iter().map(|refused| refused.kind).collect::<Vec<_>>(), ["ansi", "multiline", "unknown", "rate", "sample"]);
         assert_eq!(
-            refused[3].to_string(),
+            refused.iter().map(|refused| refused.kind).collect::<Vec<_>>(),
+            ["ansi", "format", "multiline", "unknown", "rate", "sample"]
+        );
+        assert_eq!(
+            refused[4].to_string(),
             "the label skep.logs.rate=100 is not taken: there is no / in it; 100/s, 100/m and 100/h are rates; there is no limit"
         );
         assert!(steering.rule.is_none() && steering.limits.is_none() && !steering.keeps_colours);

@@ -1,11 +1,12 @@
 //! What a service steers of its own logs, by labels of its containers. Each subject has a file; a container without such a label pays for none of them.
 //!
 //! ```text
-//! entries ─▶ assemble (group, by multiline) ─▶ limit: sample, rate ─▶ redact ─▶ record
+//! entries ─▶ assemble (group, by multiline) ─▶ limit: sample, rate ─▶ redact ─▶ fields ─▶ record
 //! ```
 //!
 //! Whatever is decided here follows from the line, from its id and from Docker's time, never from the wall clock: a replay decides as the first run did.
 
+pub mod fields;
 pub mod group;
 pub mod labels;
 pub mod limit;
@@ -19,6 +20,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use fields::{Fields, Format, Unparsed};
 use group::Grouping;
 pub use labels::Refused;
 use limit::{Limits, Window, Withheld};
@@ -75,6 +77,7 @@ pub struct Steering {
     limits: Option<Box<Limits>>,
     redaction: Option<Box<Redaction>>,
     keeps_colours: bool,
+    format: Format,
 }
 
 impl Steering {
@@ -108,6 +111,11 @@ impl Steering {
         self.redaction.as_deref()
     }
 
+    /// How lines are taken.
+    pub(super) const fn format(&self) -> Format {
+        self.format
+    }
+
     /// Whether colours stay.
     pub(super) const fn keeps_colours(&self) -> bool {
         self.keeps_colours
@@ -136,6 +144,8 @@ pub struct Work {
     pub(super) redacted: Vec<u8>,
     /// Where expressions matched.
     pub(super) spans: Vec<(usize, usize)>,
+    /// The fields of the line.
+    pub(super) fields: Fields,
 }
 
 /// What a record's encoding has to tell.
@@ -145,4 +155,8 @@ pub struct Encoded {
     pub redactions: u64,
     /// The text as a whole was replaced, for an expression cannot be taken.
     pub is_blanked: bool,
+    /// The line has fields.
+    pub is_parsed: bool,
+    /// It seems to have them, and stays as it is.
+    pub unparsed: Option<Unparsed>,
 }
