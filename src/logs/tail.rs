@@ -406,7 +406,8 @@ impl Tail {
                     }
                     _ => {
                         let is_over = is_ended && self.assembler.held().iter().any(Option::is_some);
-                        if is_over || is_quiet {
+                        // What was found after all begins the wait anew.
+                        if is_over || (is_quiet && self.quiet.is_some()) {
                             let (enrichment, steering, work) = (&self.enrichment, &mut self.steering, &mut buffers.work);
                             let mut emit = |line: Line<'_>| encoder.line(&line, enrichment, steering, work);
                             if is_over {
