@@ -181,11 +181,11 @@ fn worked(
         message = &lines;
     }
     // The level is that of the line as it came: it is one of a few words.
-    let guessed = guess(message);
+    let came = message;
     if let Some(redaction) = steering.redaction() {
         if redaction.takes_all() {
             out.extend_from_slice(PLACEHOLDER);
-            return (guessed, Encoded { is_blanked: true, ..encoded });
+            return (guess(came), Encoded { is_blanked: true, ..encoded });
         }
         // First the line as it was written, for an expression may be made for that, then each text in it.
         if let Some(count) = redaction.apply(message, spans, redacted) {
@@ -200,14 +200,14 @@ fn worked(
             Ok(()) => {
                 encoded.is_parsed = true;
                 encoded.redactions += fields.redactions();
-                let level = match fields.message() {
-                    Some(text) => uncoloured(text, steering.keeps_colours(), out),
+                let guessed = match fields.message() {
+                    Some(text) => uncoloured(text, steering.keeps_colours(), fields.level().is_none(), out),
                     None => {
                         escape(message, out);
-                        guessed
+                        if fields.level().is_some() { None } else { guess(came) }
                     }
                 };
-                return (fields.level().or(level), encoded);
+                return (fields.level().or(guessed), encoded);
             }
             // A brace alone is no claim to be JSON.
             Err(Unparsed::Invalid) if format == Format::Auto => {}
@@ -215,13 +215,15 @@ fn worked(
         }
     }
     escape(message, out);
-    (guessed, encoded)
+    (guess(came), encoded)
 }
 
-/// Writes a message that stands as it is inside the quotes of a JSON string, and guesses its level.
-fn uncoloured(text: &[u8], keeps_colours: bool, out: &mut Vec<u8>) -> Option<&'static str> {
+/// Writes a message that stands as it is inside the quotes of a JSON string, and guesses its level where that is `wanted`.
+fn uncoloured(text: &[u8], keeps_colours: bool, wanted: bool, out: &mut Vec<u8>) -> Option<&'static str> {
     let begin = out.len();
-    let is_coloured = !keeps_colours && (memmem::find(text, b"\\u001b[").is_some() || memmem::find(text, b"\\u001B[").is_some());
+    let is_coloured = !keeps_colours
+        && memchr(b'\\', text).is_some()
+        && [&b"\\u001b["[..], b"\\u001B["].into_iter().any(|colour| memmem::find(text, colour).is_some());
     if is_coloured {
         let mut decoded = Vec::new();
         decode(text, &mut decoded);
@@ -229,7 +231,7 @@ fn uncoloured(text: &[u8], keeps_colours: bool, out: &mut Vec<u8>) -> Option<&'s
     } else {
         out.extend_from_slice(text);
     }
-    guess(out.get(begin..).unwrap_or_default())
+    if wanted { guess(out.get(begin..).unwrap_or_default()) } else { None }
 }
 
 /// Without the carriage returns that a terminal put before line feeds.

@@ -1,6 +1,6 @@
 //! logfmt: `name=value name="a value"`, and nothing else. It has no types: all values are texts.
 
-use super::{Fields, LONGEST_TEXT, MESSAGES, Unparsed};
+use super::{Fields, LONGEST_TEXT, Role, Unparsed};
 use crate::logs::steer::redact::{PLACEHOLDER, Redaction};
 
 pub(super) fn read(line: &[u8], redaction: Option<&Redaction>, fields: &mut Fields) -> Result<(), Unparsed> {
@@ -38,7 +38,7 @@ fn pair<'t>(text: &'t [u8], redaction: Option<&Redaction>, fields: &mut Fields, 
             rest
         }
     };
-    if value.len() > LONGEST_TEXT && !MESSAGES.contains(&key) {
+    if value.len() > LONGEST_TEXT && !matches!(Role::of(key), Role::Message(_)) {
         return Err(Unparsed::TooLarge);
     }
     let is_first = fields.count == 0;

@@ -26,10 +26,30 @@ const LONGEST_KEY: usize = 256;
 /// The longest text of a field that is not the message, in bytes: Lucene refuses a document for a term of more than 32 766, and some put the name before it.
 const LONGEST_TEXT: usize = 32_000;
 
-/// Which fields hold the message, the first that is there.
-const MESSAGES: [&[u8]; 3] = [b"message", b"msg", b"log"];
-/// Which hold the level.
-const LEVELS: [&[u8]; 6] = [b"level", b"severity", b"lvl", b"log.level", b"loglevel", b"levelname"];
+/// What a field of the line itself may be beside a field; of several the one with the lowest rank is it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Message(u8),
+    Level(u8),
+    None,
+}
+
+impl Role {
+    const fn of(key: &[u8]) -> Self {
+        match key {
+            b"message" => Self::Message(0),
+            b"msg" => Self::Message(1),
+            b"log" => Self::Message(2),
+            b"level" => Self::Level(0),
+            b"severity" => Self::Level(1),
+            b"lvl" => Self::Level(2),
+            b"log.level" => Self::Level(3),
+            b"loglevel" => Self::Level(4),
+            b"levelname" => Self::Level(5),
+            _ => Self::None,
+        }
+    }
+}
 
 /// How lines are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -107,7 +127,7 @@ pub(in crate::logs) struct Fields {
     names: Vec<u64>,
     count: u32,
     message: Option<Message>,
-    level: Option<(usize, &'static str)>,
+    level: Option<(u8, &'static str)>,
     redactions: u64,
     decoded: Vec<u8>,
     replaced: Vec<u8>,
@@ -117,7 +137,7 @@ pub(in crate::logs) struct Fields {
 /// Where the message stands in the members.
 #[derive(Debug)]
 struct Message {
-    rank: usize,
+    rank: u8,
     member: Range<usize>,
     text: Range<usize>,
 }
@@ -126,6 +146,7 @@ impl Fields {
     /// Takes a line. `Auto` is JSON here.
     pub(in crate::logs) fn read(&mut self, format: Format, line: &[u8], redaction: Option<&Redaction>) -> Result<(), Unparsed> {
         self.out.clear();
+        self.out.reserve(line.len() + line.len() / 8);
         self.names.clear();
         (self.count, self.message, self.level, self.redactions) = (0, None, None, 0);
         match format {
@@ -214,20 +235,20 @@ impl Fields {
 
     /// Takes note of a member of the line itself that stands from `begin` to the end, with its value from `value` on; `text` is its text, if it is one.
     fn top(&mut self, key: &[u8], begin: usize, value: usize, text: bool) -> Result<(), Unparsed> {
-        let rank = |names: &[&[u8]]| names.iter().position(|name| *name == key);
         let end = self.out.len();
         let mut too_long = text && end - value > LONGEST_TEXT + 2;
-        if let (Some(rank), true) = (rank(&MESSAGES), text)
-            && self.message.as_ref().is_none_or(|known| rank < known.rank)
-        {
-            let found = Message { rank, member: begin..end, text: value + 1..end - 1 };
-            // What is not the message after all is a field as others are.
-            too_long = self.message.replace(found).is_some_and(|known| known.text.len() > LONGEST_TEXT);
-        } else if let Some(rank) = rank(&LEVELS)
-            && self.level.is_none_or(|(known, _)| rank < known)
-            && let Some(level) = self.out.get(value..end).and_then(|value| of_value(unquoted(value)))
-        {
-            self.level = Some((rank, level));
+        match Role::of(key) {
+            Role::Message(rank) if text && self.message.as_ref().is_none_or(|known| rank < known.rank) => {
+                let found = Message { rank, member: begin..end, text: value + 1..end - 1 };
+                // What is not the message after all is a field as others are.
+                too_long = self.message.replace(found).is_some_and(|known| known.text.len() > LONGEST_TEXT);
+            }
+            Role::Level(rank) if self.level.is_none_or(|(known, _)| rank < known) => {
+                if let Some(level) = self.out.get(value..end).and_then(|value| of_value(unquoted(value))) {
+                    self.level = Some((rank, level));
+                }
+            }
+            _ => {}
         }
         if too_long { Err(Unparsed::TooLarge) } else { Ok(()) }
     }
@@ -239,6 +260,9 @@ fn unquoted(value: &[u8]) -> &[u8] {
 
 /// Appends a name as it stands inside the quotes of a JSON string. A dot would make an object of it; one that is blank, and one with a null in it, is refused.
 fn named(key: &[u8], out: &mut Vec<u8>) {
+    if !key.is_empty() && key.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'@')) {
+        return out.extend_from_slice(key);
+    }
     if key.trim_ascii().is_empty() {
         return out.push(b'_');
     }
@@ -460,7 +484,7 @@ mod tests {
             // As the line says it: this reader rounds the last digits of floats in a way of its own.
             let mut whole: Value = serde_json::from_str(&line).unwrap();
             let (fields, message, _) = json_of(&line);
-            let expected = MESSAGES.iter().map(|name| std::str::from_utf8(name).unwrap()).find(|name| whole[name].is_string());
+            let expected = ["message", "msg", "log"].into_iter().find(|name| whole[name].is_string());
             let expected = expected.and_then(|name| whole.as_object_mut().unwrap().remove(name));
             prop_assert_eq!(fields, whole);
             prop_assert_eq!(message.map(Value::from), expected);
