@@ -12,17 +12,25 @@ use skep::logs::enrich::Enrichment;
 use skep::logs::index::{IndexPattern, action};
 use skep::logs::reader::json_file::parse;
 use skep::logs::record::encode;
+use skep::logs::steer::{Steering, Work};
 use skep::logs::time::write_rfc3339;
 use skep::logs::{ContainerId, ContainerMeta, Fingerprint, Place};
 
 const LINES: usize = 10_000;
 const ROUNDS: usize = 100;
+/// Of a line without its line feed.
+const LENGTH: usize = 199;
 const BATCH_BYTES: usize = 5 << 20;
 
 fn main() {
+    let begin =
+        r#"{"level":"info","ts":"2026-11-20T10:00:00Z","caller":"orders.go:42","http":{"status":200,"took":0.0125},"msg":"order accepted"#;
+    let end = r#"","id":0,"customer":4711}"#;
     for (name, text) in [
         ("plain", "2026-11-20 10:00:00.123 INFO  [worker-7] shop.orders - order accepted, id=00000000 customer=4711 "),
-        ("json", r#"{"level":"info","ts":"2026-11-20T10:00:00Z","caller":"orders.go:42","msg":"order accepted","id":0,"customer":4711}"#),
+        // All of it is JSON, and becomes fields; and only its beginning.
+        ("json", &*format!("{begin}{}{end}", " ".repeat(LENGTH - begin.len() - end.len()))),
+        ("brace", r#"{"level":"info","ts":"2026-11-20T10:00:00Z","caller":"orders.go:42","msg":"order accepted","id":0,"customer":4711}"#),
         (
             "colour",
             "\u{1b}[32mINFO\u{1b}[0m[0001] order accepted                            \u{1b}[32mid\u{1b}[0m=0 \u{1b}[32mcustomer\u{1b}[0m=4711 ",
@@ -34,7 +42,7 @@ fn main() {
 
 /// Lines as Docker writes them, of 200 bytes of text.
 fn log(text: &str) -> Vec<u8> {
-    let mut message: String = text.chars().chain("lorem ipsum dolor sit amet ".chars().cycle()).take(199).collect();
+    let mut message: String = text.chars().chain("lorem ipsum dolor sit amet ".chars().cycle()).take(LENGTH).collect();
     message.push('\n');
     let message = serde_json::to_string(&message).unwrap();
     let mut log = Vec::new();
@@ -63,6 +71,8 @@ struct Encoder {
     assembler: Assembler,
     enrichment: Enrichment,
     index: IndexPattern,
+    steering: Steering,
+    work: Work,
 }
 
 impl Encoder {
@@ -85,6 +95,8 @@ impl Encoder {
             assembler: Assembler::new(&id, 256 << 10),
             enrichment: Enrichment::new(&id, &meta, "node-1", Some("n0d3"), None),
             index: IndexPattern::parse("docker-logs-%Y.%m.%d").unwrap(),
+            steering: Steering::of(&meta).0,
+            work: Work::default(),
         }
     }
 
@@ -96,7 +108,7 @@ impl Encoder {
             self.assembler.entry(&entry, place, end, &mut |line| {
                 let mut draft = batch.begin_record();
                 action(&self.index, &line, draft.out());
-                encode(&line, &self.enrichment, draft.document());
+                encode(&line, &self.enrichment, &self.steering, &mut self.work, draft.document());
                 draft.commit(line.time, line.id).unwrap();
             });
             place.offset = end;

@@ -290,6 +290,68 @@ fn no_line_is_lost_or_repeated_when_the_agent_is_killed() {
     }
 }
 
+/// Some of them a single line, some of more bytes than the engine's copier takes at one time.
+fn trace(stream: &str, number: u32) -> Vec<String> {
+    let mut lines = vec![format!("{stream} {number} failed")];
+    let length = if number % 300 == 299 { 20_000 } else { 10 };
+    lines.extend((0..number % 5).map(|frame| format!("\tat {stream}.{number}.{frame} {}", "x".repeat(length))));
+    lines
+}
+
+#[test]
+fn lines_that_belong_together_come_together_and_once_when_the_agent_is_killed() {
+    const RECORDS: u32 = 3_000;
+    let folder = tempfile::tempdir().unwrap();
+    let (containers, state, output) = (folder.path().join("containers"), folder.path().join("state"), folder.path().join("out"));
+    fs::create_dir_all(&containers).unwrap();
+    let arguments = [
+        format!("--docker.containers-dir={}", containers.display()),
+        format!("--state-dir={}", state.display()),
+        // So that a machine that stands still for a moment ends no record.
+        "--logs.multiline-gap=1m".to_owned(),
+        format!("file://{}?flush=20ms&max_bytes=1GiB", output.display()),
+    ];
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut writer = Writer::create(&containers, 1, "traces", 256 << 10, 5);
+    writer.label("traces", "skep.logs.multiline", "java");
+    let mut agent = Some(Agent::start(&arguments));
+    for number in 0..RECORDS {
+        // Line by line in turn, so that each stream's records are open while the other's go on.
+        let [mut stdout, mut stderr] = ["stdout", "stderr"].map(|stream| trace(stream, number).into_iter());
+        loop {
+            let lines = [("stdout", stdout.next()), ("stderr", stderr.next())];
+            if lines.iter().all(|(_, line)| line.is_none()) {
+                break;
+            }
+            for (stream, line) in lines {
+                line.iter().for_each(|line| writer.line(stream, line));
+            }
+        }
+        if number % 20 == 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if number % 400 == 200 {
+            agent.take().unwrap().kill();
+        }
+        if number % 400 == 240 {
+            agent = Some(Agent::start(&arguments));
+        }
+    }
+    let agent = agent.unwrap_or_else(|| Agent::start(&arguments));
+    // The last records end with the container.
+    writer.configure("traces", false);
+    until("shipping", || shipped(&output).values().map(Vec::len).sum::<usize>() >= (RECORDS * 2) as usize);
+    assert_eq!(agent.stop(), Some(0));
+    let found = shipped(&output);
+    for stream in ["stdout", "stderr"] {
+        let records = &found[&("traces".to_owned(), stream.to_owned())];
+        assert_eq!(records.len(), RECORDS as usize, "{stream}");
+        for (number, record) in (0..).zip(records) {
+            assert!(*record == trace(stream, number).join("\n"), "{stream} {number}: {}", &record[..record.len().min(60)]);
+        }
+    }
+}
+
 #[test]
 fn a_removed_container_is_shipped_to_its_last_line_also_by_the_next_agent() {
     let folder = tempfile::tempdir().unwrap();

@@ -83,6 +83,12 @@ static LOGS: &[Flag] = &[
     ),
     Flag::new("logs.spool-bytes", One("SIZE"), Some("1GiB"), "What may be kept on disk of lines whose file is going."),
     Flag::new("logs.max-record-bytes", One("SIZE"), Some("256KiB"), "A longer record is cut, tagged and counted."),
+    Flag::new(
+        "logs.multiline-gap",
+        One("DURATION"),
+        Some("1s"),
+        "Where a container's label skep.logs.multiline joins lines: the longest gap between two of them.",
+    ),
     Flag::new("logs.inotify", Switch, Some("true"), "Be woken by inotify; off: look at the log files by time."),
     Flag::new("logs.label", One("REGEX"), None, "Container labels that become labels.* of records; the whole name must match."),
 ];

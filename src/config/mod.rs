@@ -36,8 +36,11 @@ pub struct Usage(pub String);
 pub struct Fault(pub String);
 
 /// Labels of skep's own series: as a constant label they would stand twice, and Prometheus would refuse the whole answer.
-const TAKEN_LABELS: [&str; 13] =
-    ["part", "route", "reason", "code", "collector", "call", "state", "group", "unit", "operation", "source", "le", "quantile"];
+const TAKEN_LABELS: [&str; 14] =
+    ["part", "route", "reason", "code", "collector", "call", "state", "group", "unit", "operation", "source", "label", "le", "quantile"];
+
+/// A record of several lines waits for the gap, and its cursor with it.
+const LONGEST_GAP: Duration = Duration::from_secs(60);
 
 /// Everything that was asked for, checked.
 #[derive(Debug, Clone)]
@@ -132,6 +135,8 @@ pub struct LogsConfig {
     pub inotify: bool,
     /// Container labels that become `labels.*`.
     pub label: Option<regex::Regex>,
+    /// The longest gap in Docker's time between two lines of one record.
+    pub multiline_gap: Duration,
 }
 
 /// skep's own log.
@@ -220,6 +225,10 @@ impl Config {
         if !(16 << 10..=16 << 20).contains(&max_record_bytes) {
             return Err(Fault(format!("logs.max-record-bytes: {max_record_bytes} is out of bounds: 16KiB to 16MiB would do")));
         }
+        let multiline_gap = duration(&settings, "logs.multiline-gap", 1)?;
+        if multiline_gap > LONGEST_GAP {
+            return Err(Fault(format!("logs.multiline-gap: {} s is out of bounds: a minute at most would do", multiline_gap.as_secs())));
+        }
         Ok(Self {
             host_label,
             node_name: settings.one("node-name").map(str::to_owned),
@@ -256,6 +265,7 @@ impl Config {
                 max_record_bytes,
                 inotify: settings.is_on("logs.inotify"),
                 label: expression(&settings, "logs.label")?,
+                multiline_gap,
             },
             log: LogConfig { level, json },
             shutdown_timeout: duration(&settings, "shutdown.timeout", 25)?,

@@ -21,6 +21,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::reader::json_file::Entry;
 use super::record::{IdScope, RecordId};
+use super::steer::group::{Group, Grouping, Groups, Whole};
 use super::{ContainerId, Place, Stream};
 
 /// The size of the buffer of Docker's copier: what a part of a longer line has at least.
@@ -47,6 +48,8 @@ pub struct Line<'a> {
     pub cut: Option<u64>,
     /// How many entries it came in.
     pub parts: u32,
+    /// How many lines it is: more than one where a label asks for groups, with a line feed between each two.
+    pub lines: u32,
 }
 
 /// The lines of one stream that have the time of the last line: what is needed to count identical ones, also over a restart. A run ends with the first
@@ -120,12 +123,14 @@ impl OfStream {
 
 /// Makes lines out of the entries of one container.
 ///
-/// Its memory is bounded by twice the bound of a record, and by the runs.
+/// Its memory is bounded by twice the bound of a record, twice more where lines are grouped, and by the runs.
 pub struct Assembler {
     scope: IdScope,
     max_record_bytes: usize,
     streams: [OfStream; 2],
     read_to: Option<Place>,
+    /// Only where a label asks for it.
+    groups: Option<Box<Groups>>,
 }
 
 impl std::fmt::Debug for Assembler {
@@ -146,7 +151,14 @@ impl Assembler {
     #[must_use]
     pub fn resume(id: &ContainerId, max_record_bytes: usize, runs: [Option<Run>; 2]) -> Self {
         let streams = runs.map(|run| OfStream { pending: None, run });
-        Self { scope: IdScope::new(id), max_record_bytes, streams, read_to: None }
+        Self { scope: IdScope::new(id), max_record_bytes, streams, read_to: None, groups: None }
+    }
+
+    /// Puts lines together from now on, or no more. Groups by another rule end here.
+    pub fn group(&mut self, grouping: Option<Grouping>, emit: &mut dyn FnMut(Line<'_>)) {
+        self.end_groups(emit);
+        let max = self.max_record_bytes;
+        self.groups = grouping.map(|grouping| Box::new(Groups::new(grouping, max)));
     }
 
     /// Takes the entry that stands from `start` to `end_offset` of its file, and gives the lines that are complete by it: none, one, or two (a line
@@ -166,11 +178,18 @@ impl Assembler {
         if let Some(pending) = &mut of.pending {
             pending.add(bytes, max);
         } else if ended {
+            if self.groups.is_some() {
+                let (kept, length) = (bytes.get(..max).unwrap_or(bytes), bytes.len() as u64);
+                let hash = (kept.len() < bytes.len()).then(|| xxh3_128(bytes));
+                self.join(entry.stream, &Whole { start, time: entry.time, bytes: kept, length, hash, parts: 1 }, emit);
+                return;
+            }
+            let of = self.of(entry.stream);
             let hash = xxh3_128(bytes);
             let count = of.count(entry.time, hash);
             let id = self.scope.id(entry.stream, entry.time, hash, count);
             let (kept, cut) = within(bytes, bytes.len() as u64, max);
-            emit(Line { stream: entry.stream, time: entry.time, bytes: kept, offset: start.offset, id, cut, parts: 1 });
+            emit(Line { stream: entry.stream, time: entry.time, bytes: kept, offset: start.offset, id, cut, parts: 1, lines: 1 });
             return;
         } else {
             of.pending.insert(Pending::new(start, entry.time)).add(bytes, max);
@@ -185,13 +204,37 @@ impl Assembler {
         for stream in Stream::ALL {
             self.complete(stream, emit);
         }
+        self.end_groups(emit);
+    }
+
+    /// Whether a group waits for more lines, and not for the rest of one.
+    #[must_use]
+    pub fn has_groups(&self) -> bool {
+        self.groups.is_some() && Stream::ALL.into_iter().any(|stream| self.is_whole(stream))
+    }
+
+    /// How groups are made, where a label asks for them.
+    #[must_use]
+    pub fn grouping(&self) -> Option<&Grouping> {
+        self.groups.as_ref().map(|groups| groups.grouping())
+    }
+
+    /// Nothing more has come for so long that no line can belong to the groups that wait.
+    pub fn end_groups(&mut self, emit: &mut dyn FnMut(Line<'_>)) {
+        for stream in Stream::ALL {
+            if self.is_whole(stream) {
+                self.give(stream, emit);
+            }
+        }
     }
 
     /// By stream, where the oldest entry begins that is not part of an emitted line; `None` where nothing waits. A cursor must not pass it for
     /// this stream.
     #[must_use]
     pub fn held(&self) -> [Option<Place>; 2] {
-        self.streams.each_ref().map(|of| of.pending.as_ref().map(|pending| pending.start))
+        let group = |stream| self.groups.as_ref().and_then(|groups| groups.held(stream));
+        let [stdout, stderr] = self.streams.each_ref().map(|of| of.pending.as_ref().map(|pending| pending.start));
+        [group(Stream::Stdout).or(stdout), group(Stream::Stderr).or(stderr)]
     }
 
     /// By stream, where to read on after a restart: where the oldest entry begins that waits, or else the end of the last entry taken, whatever its
@@ -220,11 +263,57 @@ impl Assembler {
         let max = self.max_record_bytes;
         let of = self.of(stream);
         let Some(Pending { start, time, bytes, length, hash, parts }) = of.pending.take() else { return };
+        if self.groups.is_some() {
+            let hash = (bytes.len() as u64 != length).then(|| hash.digest128());
+            self.join(stream, &Whole { start, time, bytes: &bytes, length, hash, parts }, emit);
+            return;
+        }
+        let of = self.of(stream);
         let hash = hash.digest128();
         let count = of.count(time, hash);
         let id = self.scope.id(stream, time, hash, count);
         let (bytes, cut) = within(&bytes, length, max);
-        emit(Line { stream, time, bytes, offset: start.offset, id, cut, parts });
+        emit(Line { stream, time, bytes, offset: start.offset, id, cut, parts, lines: 1 });
+    }
+
+    /// Takes a whole line into the group of its stream, and emits what ends by it.
+    fn join(&mut self, stream: Stream, line: &Whole<'_>, emit: &mut dyn FnMut(Line<'_>)) {
+        let other = match stream {
+            Stream::Stdout => Stream::Stderr,
+            Stream::Stderr => Stream::Stdout,
+        };
+        if self.is_whole(other) && self.groups.as_ref().is_some_and(|groups| groups.is_stale(other, line.time)) {
+            self.give(other, emit);
+        }
+        if self.groups.as_mut().is_some_and(|groups| groups.ends_before(stream, line)) {
+            self.give(stream, emit);
+        }
+        if self.groups.as_mut().is_some_and(|groups| groups.add(stream, line)) {
+            self.give(stream, emit);
+        }
+    }
+
+    /// Whether a stream has a group, and no part of a line that may belong to it.
+    fn is_whole(&self, stream: Stream) -> bool {
+        let [stdout, stderr] = &self.streams;
+        let of = if stream == Stream::Stdout { stdout } else { stderr };
+        of.pending.is_none() && self.groups.as_ref().is_some_and(|groups| groups.held(stream).is_some())
+    }
+
+    /// Emits the group of a stream.
+    fn give(&mut self, stream: Stream, emit: &mut dyn FnMut(Line<'_>)) {
+        let max = self.max_record_bytes;
+        let Some(group) = self.groups.as_mut().and_then(|groups| groups.take(stream)) else { return };
+        let Group { start, time, bytes, length, hash, parts, lines, .. } = group;
+        // As of a single line: all that was written, but for the last line feed.
+        let hash = hash.unwrap_or_else(|| xxh3_128(&bytes));
+        let count = self.of(stream).count(time, hash);
+        let id = self.scope.id(stream, time, hash, count);
+        let (kept, cut) = within(&bytes, length, max);
+        emit(Line { stream, time, bytes: kept, offset: start.offset, id, cut, parts, lines });
+        if let Some(groups) = &mut self.groups {
+            groups.reuse(bytes);
+        }
     }
 }
 
@@ -267,8 +356,10 @@ mod seen {
 mod tests {
     use super::*;
     use crate::logs::Fingerprint;
+    use crate::logs::steer::multiline::Rule;
     use proptest::prelude::*;
     use std::collections::{HashMap, VecDeque};
+    use std::time::Duration;
 
     const MAX: usize = 40_000;
 
@@ -330,6 +421,52 @@ mod tests {
         // And the container's last words.
         assert_eq!(lines(&[(Stdout, 1, &part), (Stderr, 1, &part)]), [(1, PART_BYTES, 1), (1, PART_BYTES, 1)]);
         assert_eq!(lines(&[(Stdout, 1, b"")]), [(1, 0, 1)]);
+    }
+
+    #[test]
+    fn what_is_a_group() {
+        use Stream::{Stderr, Stdout};
+        const SECOND: i64 = 1_000_000_000;
+        let grouping = Grouping { rule: Rule::parse("^[A-Z]").unwrap(), gap: Duration::from_secs(1) };
+        let groups = |log: &[(Stream, i64, &str)], max: usize| {
+            let log: Vec<Copied> = log.iter().map(|(stream, time, log)| (*stream, *time, log.as_bytes().to_vec())).collect();
+            let mut assembler = Assembler::new(&container(), max);
+            assembler.group(Some(grouping.clone()), &mut |_| ());
+            let mut made = Vec::new();
+            feed(&mut assembler, &log, |_, _| false, &mut made);
+            let waits = assembler.held().map(|held| held.is_some());
+            let text = made.into_iter().map(|line| String::from_utf8(line.2).unwrap()).collect::<Vec<_>>().join("|");
+            (text, waits)
+        };
+        // A line that starts another; the streams apart.
+        let log = [(Stdout, 1, "A\n"), (Stderr, 1, "B\n"), (Stdout, 2, "a\n"), (Stderr, 2, "b\n"), (Stdout, 3, "\n"), (Stdout, 4, "C\n")];
+        assert_eq!(groups(&log, MAX), ("A\na\n".into(), [true, true]));
+        // A gap in Docker's time, and one exactly as long as it may be; a clock that is set back.
+        let log = [(Stdout, 0, "A\n"), (Stdout, SECOND, "a\n"), (Stdout, 2 * SECOND + 1, "b\n"), (Stdout, 1, "c\n")];
+        assert_eq!(groups(&log, MAX), ("A\na|b".into(), [true, false]));
+        // The other stream is later by more than the gap and a second.
+        let log = [(Stdout, 0, "A\n"), (Stderr, 2 * SECOND, "B\n"), (Stdout, 1, "a\n"), (Stderr, 2 * SECOND + 2, "b\n")];
+        assert_eq!(groups(&log, MAX), ("A\na".into(), [false, true]));
+        // Bounds in bytes and in lines, and a line that is too long by itself.
+        let log = [(Stdout, 0, "abc\n"), (Stdout, 0, "def\n"), (Stdout, 0, "gh\n"), (Stdout, 0, "ijklmnopq\n"), (Stdout, 0, "x\n")];
+        assert_eq!(groups(&log, 8), ("abc\ndef|gh|ijklmnop".into(), [true, false]));
+        let log: Vec<_> = (0..1001).map(|_| (Stdout, 0, "x\n")).collect();
+        assert_eq!(groups(&log, MAX), (format!("{0}|{0}", ["x"; 500].join("\n")), [true, false]));
+    }
+
+    #[test]
+    fn a_group_of_one_line_is_that_line() {
+        let log: Vec<Copied> =
+            vec![(Stream::Stdout, 1, b"a\n".to_vec()), (Stream::Stdout, 1, b"a\n".to_vec()), (Stream::Stdout, 1, vec![b'x'; MAX])];
+        let [mut alone, mut grouped] = [Vec::new(), Vec::new()];
+        let mut assembler = Assembler::new(&container(), MAX / 2);
+        feed(&mut assembler, &log, |_, _| false, &mut alone);
+        assembler.end(&mut keep(&mut alone));
+        let mut assembler = Assembler::new(&container(), MAX / 2);
+        assembler.group(Some(Grouping { rule: Rule::Java, gap: Duration::from_secs(1) }), &mut |_| ());
+        feed(&mut assembler, &log, |_, _| false, &mut grouped);
+        assembler.end(&mut keep(&mut grouped));
+        assert_eq!((alone.len(), alone), (3, grouped));
     }
 
     #[test]
@@ -437,6 +574,42 @@ mod tests {
         (log, expected)
     }
 
+    /// The groups that lines should become: one stream after the other, each line looked at once.
+    fn grouped(lines: &[Made], grouping: &Grouping, max: usize) -> Vec<Made> {
+        let (mut made, mut counts, mut scope) = (Vec::new(), HashMap::new(), IdScope::new(&container()));
+        for stream in Stream::ALL {
+            let mut groups: Vec<Vec<&Made>> = Vec::new();
+            let (mut state, mut scratch) = (None, Vec::new());
+            for line in lines.iter().filter(|line| line.0 == stream) {
+                let length = line.4.unwrap_or(line.2.len() as u64);
+                if let Some(group) = groups.last_mut() {
+                    let whole: u64 = group.iter().map(|line| line.4.unwrap_or(line.2.len() as u64) + 1).sum();
+                    let gap = line.1 - group.last().unwrap().1;
+                    let fits = whole + length <= max as u64 && group.len() < 500 && gap <= i64::try_from(grouping.gap.as_nanos()).unwrap();
+                    state = state.filter(|_| fits).and_then(|state| grouping.rule.next(state, &line.2, &mut scratch));
+                }
+                match (state, groups.last_mut()) {
+                    (Some(_), Some(group)) => group.push(line),
+                    _ => {
+                        state = Some(grouping.rule.first(&line.2, &mut scratch));
+                        groups.push(vec![line]);
+                    }
+                }
+            }
+            for group in groups {
+                let bytes = group.iter().map(|line| line.2.clone()).collect::<Vec<_>>().join(&b'\n');
+                let length = group[0].4.unwrap_or(bytes.len() as u64);
+                // Of a line that is cut all bytes are alike.
+                let raw = if group[0].4.is_some() { vec![bytes[0]; usize::try_from(length).unwrap()] } else { bytes.clone() };
+                let k = counts.entry((stream, group[0].1, raw.clone())).or_insert(0);
+                let id = scope.id(stream, group[0].1, xxh3_128(&raw), *k);
+                *k += 1;
+                made.push((stream, group[0].1, bytes, id, group[0].4, group.iter().map(|line| line.5).sum()));
+            }
+        }
+        made
+    }
+
     fn of_stream(made: &[Made], stream: Stream) -> Vec<Made> {
         made.iter().filter(|line| line.0 == stream).cloned().collect()
     }
@@ -466,6 +639,52 @@ mod tests {
             for cut in &cuts {
                 let runs: [Option<Run>; 2] = serde_json::from_str(&serde_json::to_string(&assembler.runs()).unwrap()).unwrap();
                 assembler = Assembler::resume(&container(), MAX, runs);
+                feed(&mut assembler, &log, |index, stream| index < from[stream.index()] || index >= *cut, &mut again);
+                for stream in Stream::ALL {
+                    if let Some(place) = assembler.resume_at()[stream.index()] {
+                        from[stream.index()] = from[stream.index()].max(index_of(place));
+                    }
+                }
+            }
+            assembler.end(&mut keep(&mut again));
+            for stream in Stream::ALL {
+                prop_assert_eq!(of_stream(&again, stream), of_stream(&expected, stream));
+            }
+        }
+
+        #[test]
+        fn groups_come_out_whole_over_any_restart(
+            lines in proptest::collection::vec(written(), 0..40), order: u64, cuts in proptest::collection::vec(0..64usize, 0..6), gap in 0..3u64, max in 1..40u64,
+        ) {
+            let max = usize::try_from(max).unwrap() * 1000;
+            let grouping = Grouping { rule: Rule::parse("^(a|bb)").unwrap(), gap: Duration::from_nanos(gap) };
+            let group = |assembler: &mut Assembler| assembler.group(Some(grouping.clone()), &mut |_| panic!("nothing waits"));
+            let (log, _) = copied(&lines, order);
+            let mut single = Vec::new();
+            let mut assembler = Assembler::new(&container(), max);
+            feed(&mut assembler, &log, |_, _| false, &mut single);
+            assembler.end(&mut keep(&mut single));
+            let expected = grouped(&single, &grouping, max);
+
+            let mut made = Vec::new();
+            let mut assembler = Assembler::new(&container(), max);
+            group(&mut assembler);
+            feed(&mut assembler, &log, |_, _| false, &mut made);
+            assembler.end(&mut keep(&mut made));
+            for stream in Stream::ALL {
+                prop_assert_eq!(of_stream(&made, stream), of_stream(&expected, stream));
+            }
+
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut % (log.len() + 1)).collect();
+            cuts.sort_unstable();
+            cuts.push(log.len());
+            let index_of = |place: Place| usize::try_from(place.file.first_time).unwrap() * 7 + usize::try_from(place.offset / 100).unwrap();
+            let mut again = Vec::new();
+            let mut from = [0, 0];
+            let mut assembler = Assembler::new(&container(), max);
+            for cut in &cuts {
+                assembler = Assembler::resume(&container(), max, assembler.runs());
+                group(&mut assembler);
                 feed(&mut assembler, &log, |index, stream| index < from[stream.index()] || index >= *cut, &mut again);
                 for stream in Stream::ALL {
                     if let Some(place) = assembler.resume_at()[stream.index()] {

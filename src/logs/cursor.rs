@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::assemble::Run;
+use super::steer::limit::Window;
 use super::{ContainerId, Place, Stream};
 
 /// The form of the file. A file of a later form is not guessed at.
@@ -32,6 +33,8 @@ pub struct Position {
     pub held: [Option<Place>; 2],
     /// By stream, the lines that have the time of the last one.
     pub runs: [Option<Run>; 2],
+    /// By stream, how far its rate is used up, where a label limits it.
+    pub windows: [Option<Window>; 2],
 }
 
 /// All positions of a route, and what its sink wants to be kept with them.
@@ -85,6 +88,8 @@ struct StreamOnDisk {
     held: Option<(String, u64)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     run: Option<Run>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rate: Option<Window>,
 }
 
 /// A name for the file of a route: readable, safe, and another for every route.
@@ -155,10 +160,10 @@ impl CursorFile {
 fn on_disk(route: &str, cursor: &Cursor) -> OnDisk {
     let containers = cursor.containers.iter().map(|(id, position)| {
         let mut streams = BTreeMap::new();
-        for (stream, (held, run)) in Stream::ALL.iter().zip(position.held.iter().zip(&position.runs)) {
-            if held.is_some() || run.is_some() {
+        for (stream, ((held, run), rate)) in Stream::ALL.iter().zip(position.held.iter().zip(&position.runs).zip(position.windows)) {
+            if held.is_some() || run.is_some() || rate.is_some() {
                 let held = held.map(|place| (place.file.to_string(), place.offset));
-                streams.insert(stream.as_str().to_owned(), StreamOnDisk { held, run: run.clone() });
+                streams.insert(stream.as_str().to_owned(), StreamOnDisk { held, run: run.clone(), rate });
             }
         }
         let position =
@@ -188,14 +193,17 @@ fn parse(text: &[u8], route: &str) -> Result<Cursor, String> {
         };
         let mut held = [None, None];
         let mut runs = [None, None];
-        for (stream, (held, run)) in Stream::ALL.iter().zip(held.iter_mut().zip(runs.iter_mut())) {
+        let mut windows = [None, None];
+        for (stream, ((held, run), window)) in Stream::ALL.iter().zip(held.iter_mut().zip(runs.iter_mut()).zip(windows.iter_mut())) {
             if let Some(of) = position.streams.get(stream.as_str()) {
                 *run = of.run.clone();
+                *window = of.rate;
                 *held = of.held.as_ref().map(|(file, offset)| place(file, *offset)).transpose()?;
             }
         }
         let id = ContainerId::new(&id).ok_or_else(|| format!("'{id}' is no id of a container"))?;
-        cursor.containers.insert(id, Position { place: place(&position.file, position.offset)?, time: position.time, held, runs });
+        let place = place(&position.file, position.offset)?;
+        cursor.containers.insert(id, Position { place, time: position.time, held, runs, windows });
     }
     Ok(cursor)
 }
@@ -208,7 +216,8 @@ mod tests {
     fn cursor() -> Cursor {
         let place = |hash, offset| Place { file: Fingerprint { first_time: 1_700_000_000_123_456_789, hash }, offset };
         let run = Run { time: 5, seen: vec![(u128::MAX, 1), (7, 3)] };
-        let position = Position { place: place(1, 4096), time: 9, held: [None, Some(place(2, 17))], runs: [Some(run), None] };
+        let windows = [None, Some(Window { begin: -7, count: 3 })];
+        let position = Position { place: place(1, 4096), time: 9, held: [None, Some(place(2, 17))], runs: [Some(run), None], windows };
         Cursor {
             containers: BTreeMap::from([(ContainerId::new(&"ab".repeat(32)).unwrap(), position)]),
             sink: Some(serde_json::json!({"length": 7})),
@@ -224,6 +233,19 @@ mod tests {
         assert_eq!(file.load("es").unwrap(), Found::Cursor(cursor()));
         let mode = |path: &Path| std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path).unwrap().permissions()) & 0o777;
         assert_eq!((mode(&file.path), mode(file.path.parent().unwrap())), (0o600, 0o700));
+    }
+
+    #[test]
+    fn a_cursor_from_before_there_were_rates() {
+        let text = format!(
+            r#"{{"version":1,"route":"es","containers":{{"{}":{{"file":"5-{:016x}","offset":7,"time":9,"streams":{{"stderr":{{"held":["5-{:016x}",3]}}}}}}}}}}"#,
+            "ab".repeat(32),
+            1,
+            1
+        );
+        let cursor = parse(text.as_bytes(), "es").unwrap();
+        let position = cursor.containers.values().next().unwrap();
+        assert_eq!((position.place.offset, position.held[1].map(|place| place.offset), position.windows), (7, Some(3), [None, None]));
     }
 
     #[test]

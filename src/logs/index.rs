@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn the_line_before_a_document() {
         let id = RecordId::new(0, 0);
-        let line = Line { stream: Stream::Stdout, time: 0, bytes: b"", offset: 0, id, cut: None, parts: 1 };
+        let line = Line { stream: Stream::Stdout, time: 0, bytes: b"", offset: 0, id, cut: None, parts: 1, lines: 1 };
         let mut out = Vec::new();
         action(&IndexPattern::parse("docker-logs-%Y.%m.%d").unwrap(), &line, &mut out);
         assert_eq!(

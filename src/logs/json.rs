@@ -69,7 +69,7 @@ const ONES: u64 = u64::from_ne_bytes([0x01; WORD]);
 const HIGH: u64 = u64::from_ne_bytes([0x80; WORD]);
 
 /// The index of the first byte of a word that is a quote, a backslash or a control character.
-const fn first_special(word: [u8; WORD]) -> Option<usize> {
+pub(in crate::logs) const fn first_special(word: [u8; WORD]) -> Option<usize> {
     let word = u64::from_le_bytes(word);
     // The high bit of a byte is set where it is special. A borrow can only spoil the bytes above a special one, and the lowest is asked for.
     let control = word.wrapping_sub(ONES * 0x20);

@@ -43,6 +43,25 @@ pub fn level(head: &[u8], more: bool) -> Option<&'static str> {
     None
 }
 
+/// The level that is the value of a field made for it: a word, or the number of a syslog severity (0 to 7, GELF) or of Bunyan and Pino (10 to 60).
+#[must_use]
+pub fn of_value(value: &[u8]) -> Option<&'static str> {
+    Some(match value {
+        b"0" => "emergency",
+        b"1" => "alert",
+        b"2" => "critical",
+        b"3" | b"50" => "error",
+        b"4" | b"40" => "warn",
+        b"5" => "notice",
+        b"6" | b"30" => "info",
+        b"7" | b"20" => "debug",
+        b"10" => "trace",
+        b"60" => "fatal",
+        word if word.eq_ignore_ascii_case(b"information") => "info",
+        word => return of_word(word),
+    })
+}
+
 const fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
 }

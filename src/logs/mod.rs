@@ -9,6 +9,7 @@
 
 pub mod assemble;
 pub mod batch;
+mod colour;
 pub mod cursor;
 pub mod enrich;
 pub mod files;
@@ -21,6 +22,7 @@ pub mod record;
 pub mod route;
 pub mod sink;
 pub mod spool;
+pub mod steer;
 pub mod tail;
 pub mod time;
 

@@ -15,6 +15,7 @@ use super::ContainerId;
 use super::files::{FileTable, TableOptions};
 use super::route::{Route, RouteOptions};
 use super::sink::{DeadLetter, Sink};
+use super::steer::Settings;
 use super::tail::Begin;
 use crate::app::Surroundings;
 use crate::config::{Backfill, Config, Fault};
@@ -86,6 +87,7 @@ impl Pipeline {
         }
         let own_container = own_container_id();
         let backfill = backfill(config, own_container.is_some(), &part);
+        let steering = Settings::new(config.logs.multiline_gap);
         let mut options = Vec::new();
         let mut sinks = Vec::new();
         for (consumer, spec) in config.logs.routes.iter().enumerate() {
@@ -104,6 +106,7 @@ impl Pipeline {
                 host_name: surroundings.node.name.clone(),
                 host_id: surroundings.node.id.clone(),
                 labels: config.logs.label.clone(),
+                steering: steering.clone(),
             };
             options.push((of, sink));
         }

@@ -4,14 +4,19 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use memchr::memchr;
+use memchr::{memchr, memmem};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::assemble::Line;
+use super::colour::{self, ESCAPE, Pieces};
 use super::enrich::Enrichment;
 pub use super::index::{IndexPattern, action};
 use super::json::escape;
 use super::level::{LOOKED_AT, level};
+use super::steer::fields::json::decode;
+use super::steer::fields::{Format, Unparsed};
+use super::steer::redact::PLACEHOLDER;
+use super::steer::{Encoded, Steering, Work};
 use super::time::write_rfc3339;
 use super::{ContainerId, Stream};
 
@@ -100,12 +105,13 @@ impl IdScope {
     }
 }
 
-/// Appends the record as one JSON document without a line feed: ECS field names, nested.
+/// Appends the record as one JSON document without a line feed: ECS field names, nested. Tells what was done to it.
 ///
-/// `message` is the line with U+FFFD for what is not UTF-8, without colours (the escape sequences `ESC [ … m` and `ESC [ … K`; all others stay), and,
-/// where the container has a terminal, without the carriage return that the terminal put before the line feed. `log.level` is there where the
-/// line tells one (see [`super::level`]). `tags` is there where the line was cut. All else is the same for each line of its container.
-pub fn encode(line: &Line<'_>, of: &Enrichment, out: &mut Vec<u8>) {
+/// `message` is the line with U+FFFD for what is not UTF-8, without colours unless they are to stay (the escape sequences `ESC [ … m` and `ESC [ … K`; all
+/// others stay), and, where the container has a terminal, without the carriage return that the terminal put before each line feed. `log.level` is there where
+/// the line tells one (see [`super::level`]). Where the line is JSON, or logfmt as a label says, `message` is its message, and its other fields are members of
+/// `app` (see [`super::steer::fields`]). `tags` is there where the line was cut, or is several. All else is the same for each line of its container.
+pub fn encode(line: &Line<'_>, of: &Enrichment, steering: &Steering, work: &mut Work, out: &mut Vec<u8>) -> Encoded {
     let message = match line.bytes {
         [message @ .., b'\r'] if of.tty() && line.cut.is_none() => message,
         message => message,
@@ -113,12 +119,18 @@ pub fn encode(line: &Line<'_>, of: &Enrichment, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"@timestamp\":\"");
     write_rfc3339(line.time, out);
     out.extend_from_slice(b"\",\"message\":\"");
-    let level = if memchr(ESCAPE, message).is_none() {
+    let mut encoded = Encoded::default();
+    let needs_work = steering.format().looks_at(message) || steering.redaction().is_some() || (of.tty() && line.lines > 1);
+    let level = if needs_work {
+        let level;
+        (level, encoded) = worked(message, line.cut.is_some(), of.tty(), steering, work, out);
+        level
+    } else if steering.keeps_colours() || memchr(ESCAPE, message).is_none() {
         escape(message, out);
-        level(message.get(..LOOKED_AT).unwrap_or(message), message.len() > LOOKED_AT)
+        guess(message)
     } else {
         let mut head = Head::default();
-        for piece in (Pieces { rest: message }) {
+        for piece in Pieces::of(message) {
             escape(piece, out);
             head.push(piece);
         }
@@ -135,57 +147,110 @@ pub fn encode(line: &Line<'_>, of: &Enrichment, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(b"\"offset\":");
     out.extend_from_slice(itoa::Buffer::new().format(line.offset).as_bytes());
-    if line.cut.is_some() {
-        out.extend_from_slice(b"},\"tags\":[\"truncated\"],\"event\":{\"id\":\"");
-    } else {
-        out.extend_from_slice(b"},\"event\":{\"id\":\"");
+    out.push(b'}');
+    if encoded.is_parsed {
+        work.fields.write(out);
     }
+    out.extend_from_slice(match (line.cut.is_some(), line.lines > 1) {
+        (false, false) => b",\"event\":{\"id\":\"",
+        (true, false) => b",\"tags\":[\"truncated\"],\"event\":{\"id\":\"",
+        (false, true) => b",\"tags\":[\"multiline\"],\"event\":{\"id\":\"",
+        (true, true) => b",\"tags\":[\"truncated\",\"multiline\"],\"event\":{\"id\":\"",
+    });
     out.extend_from_slice(line.id.as_bytes());
     out.push(b'"');
     out.extend_from_slice(of.tail());
+    encoded
 }
 
-const ESCAPE: u8 = 0x1b;
-
-/// A colour has a few numbers; what is longer than this between `ESC [` and its letter is no colour.
-const LONGEST_COLOUR: usize = 64;
-
-/// What is left of a text without colours, piece by piece.
-struct Pieces<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Iterator for Pieces<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let text = self.rest;
-        if text.is_empty() {
-            return None;
+/// A message that has to be put together before it is written, or taken apart.
+fn worked(
+    message: &[u8],
+    is_cut: bool,
+    tty: bool,
+    steering: &Steering,
+    work: &mut Work,
+    out: &mut Vec<u8>,
+) -> (Option<&'static str>, Encoded) {
+    let Work { text, redacted, spans, fields } = work;
+    let mut encoded = Encoded::default();
+    let mut message = if steering.keeps_colours() { message } else { colour::without(message, text) };
+    let lines;
+    if tty && memchr(b'\r', message).is_some() {
+        lines = without_returns(message);
+        message = &lines;
+    }
+    // The level is that of the line as it came: it is one of a few words.
+    let came = message;
+    if let Some(redaction) = steering.redaction() {
+        if redaction.takes_all() {
+            out.extend_from_slice(PLACEHOLDER);
+            return (guess(came), Encoded { is_blanked: true, ..encoded });
         }
-        let mut from = 0;
-        while let Some(at) = text.get(from..).and_then(|rest| memchr(ESCAPE, rest)) {
-            let (piece, rest) = text.split_at_checked(from + at)?;
-            if let Some(behind) = behind_colour(rest) {
-                self.rest = behind;
-                return Some(piece);
+        // First the line as it was written, for an expression may be made for that, then each text in it.
+        if let Some(count) = redaction.apply(message, spans, redacted) {
+            encoded.redactions = count;
+            message = redacted;
+        }
+    }
+    let format = steering.format();
+    if format.looks_at(message) {
+        let read = if is_cut { Err(Unparsed::TooLarge) } else { fields.read(format, message, steering.redaction()) };
+        match read {
+            Ok(()) => {
+                encoded.is_parsed = true;
+                encoded.redactions += fields.redactions();
+                let guessed = match fields.message() {
+                    Some(text) => uncoloured(text, steering.keeps_colours(), fields.level().is_none(), out),
+                    None => {
+                        escape(message, out);
+                        if fields.level().is_some() { None } else { guess(came) }
+                    }
+                };
+                return (fields.level().or(guessed), encoded);
             }
-            from += at + 1;
+            // A brace alone is no claim to be JSON.
+            Err(Unparsed::Invalid) if format == Format::Auto => {}
+            Err(why) => encoded.unparsed = Some(why),
         }
-        self.rest = &[];
-        Some(text)
     }
+    escape(message, out);
+    (guess(came), encoded)
 }
 
-/// What is behind a colour, if `text` begins with one: `ESC [`, parameters, and `m` (Select Graphic Rendition) or `K` (Erase in Line, which grep and
-/// gcc put behind each colour); ECMA-48, 5.4.
-fn behind_colour(text: &[u8]) -> Option<&[u8]> {
-    let parameters = text.strip_prefix(b"\x1b[")?;
-    let length = parameters.iter().take(LONGEST_COLOUR).position(|byte| !matches!(byte, b'0'..=b'?'))?;
-    match parameters.get(length..)? {
-        [b'm' | b'K', behind @ ..] => Some(behind),
-        _ => None,
+/// Writes a message that stands as it is inside the quotes of a JSON string, and guesses its level where that is `wanted`.
+fn uncoloured(text: &[u8], keeps_colours: bool, wanted: bool, out: &mut Vec<u8>) -> Option<&'static str> {
+    let begin = out.len();
+    let is_coloured = !keeps_colours
+        && memchr(b'\\', text).is_some()
+        && [&b"\\u001b["[..], b"\\u001B["].into_iter().any(|colour| memmem::find(text, colour).is_some());
+    if is_coloured {
+        let mut decoded = Vec::new();
+        decode(text, &mut decoded);
+        Pieces::of(&decoded).for_each(|piece| escape(piece, out));
+    } else {
+        out.extend_from_slice(text);
     }
+    if wanted { guess(out.get(begin..).unwrap_or_default()) } else { None }
+}
+
+/// Without the carriage returns that a terminal put before line feeds.
+fn without_returns(text: &[u8]) -> Vec<u8> {
+    let mut without = Vec::with_capacity(text.len());
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        match line {
+            [line @ .., b'\r', b'\n'] => {
+                without.extend_from_slice(line);
+                without.push(b'\n');
+            }
+            line => without.extend_from_slice(line),
+        }
+    }
+    without
+}
+
+fn guess(message: &[u8]) -> Option<&'static str> {
+    level(message.get(..LOOKED_AT).unwrap_or(message), message.len() > LOOKED_AT)
 }
 
 /// The beginning of a text that comes in pieces.
@@ -221,6 +286,7 @@ impl Head {
 mod tests {
     use super::*;
     use crate::logs::ContainerMeta;
+    use crate::logs::steer::redact::Redaction;
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
@@ -235,12 +301,12 @@ mod tests {
 
     fn line(bytes: &[u8]) -> Line<'_> {
         let id = IdScope::new(&container()).id(Stream::Stdout, 1_795_168_800_123_456_789, xxh3_128(bytes), 0);
-        Line { stream: Stream::Stdout, time: 1_795_168_800_123_456_789, bytes, offset: 4096, id, cut: None, parts: 1 }
+        Line { stream: Stream::Stdout, time: 1_795_168_800_123_456_789, bytes, offset: 4096, id, cut: None, parts: 1, lines: 1 }
     }
 
     fn encoded(line: &Line<'_>, tty: bool) -> Value {
         let mut out = Vec::new();
-        encode(line, &enrichment(tty), &mut out);
+        encode(line, &enrichment(tty), &Steering::default(), &mut Work::default(), &mut out);
         assert!(!out.contains(&b'\n'));
         serde_json::from_slice(&out).unwrap()
     }
@@ -317,6 +383,101 @@ mod tests {
         assert_eq!(encoded(&Line { cut: Some(9), ..line(b"a\r") }, true)["message"], "a\r");
     }
 
+    fn steered(line: &Line<'_>, tty: bool, labels: &[(&str, &str)]) -> (Value, Encoded) {
+        let labels = labels.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned())).collect();
+        let (steering, refused) = Steering::of(&ContainerMeta { labels, ..ContainerMeta::default() });
+        let (mut out, mut work) = (Vec::new(), Work::default());
+        let encoded = encode(line, &enrichment(tty), &steering, &mut work, &mut out);
+        assert!(refused.is_empty() || steering.redaction().is_some_and(Redaction::takes_all));
+        (serde_json::from_slice(&out).unwrap(), encoded)
+    }
+
+    #[test]
+    fn several_lines() {
+        let found = encoded(&Line { lines: 2, ..line(b"a\r\n b\r") }, true);
+        assert_eq!((&found["message"], &found["tags"]), (&json!("a\n b"), &json!(["multiline"])));
+        assert_eq!(encoded(&Line { lines: 2, ..line(b"a\r\n b") }, false)["message"], "a\r\n b");
+        assert_eq!(encoded(&Line { lines: 2, cut: Some(9), ..line(b"a\nb") }, false)["tags"], json!(["truncated", "multiline"]));
+    }
+
+    #[test]
+    fn what_is_redacted_is_nowhere() {
+        let labels = [("skep.logs.redact", "secret[0-9]+"), ("skep.logs.redact.card", r"\b\d{4}\b")];
+        // Also where colours stood in it.
+        let (found, told) = steered(&line(b"ERROR \x1b[1msec\x1b[0mret12 1234 x"), false, &labels);
+        assert_eq!((&found["message"], &found["log"]["level"]), (&json!("ERROR [redacted] [redacted] x"), &json!("error")));
+        assert_eq!(told, Encoded { redactions: 2, ..Encoded::default() });
+        let (found, told) = steered(&line(b"x"), false, &labels);
+        assert_eq!((&found["message"], told), (&json!("x"), Encoded::default()));
+    }
+
+    #[test]
+    fn an_expression_that_cannot_be_taken_redacts_all() {
+        let (found, told) = steered(&line(b"WARN secret"), false, &[("skep.logs.redact", "(")]);
+        assert_eq!((&found["message"], &found["log"]["level"]), (&json!("[redacted]"), &json!("warn")));
+        assert_eq!(told, Encoded { is_blanked: true, ..Encoded::default() });
+    }
+
+    #[test]
+    fn a_line_of_json() {
+        let text = br#"{"msg":"\u001b[31mit\u001B[0m failed","level":"error","http":{"status":500},"@timestamp":"x","event":{"id":"x"}}"#;
+        let (found, told) = steered(&line(text), false, &[]);
+        assert_eq!(told, Encoded { is_parsed: true, ..Encoded::default() });
+        let mut plain = encoded(&line(b"ERROR"), false);
+        plain["message"] = json!("it failed");
+        plain["event"]["id"] = json!(line(text).id.as_str());
+        plain["app"] = json!({"level": "error", "http": {"status": 500}, "@timestamp": "x", "event": {"id": "x"}});
+        assert_eq!(found, plain);
+        // Without a message the line is it; without fields there is no object for them.
+        assert_eq!(steered(&line(br#"{"a":1}"#), false, &[]).0["message"], r#"{"a":1}"#);
+        assert_eq!(steered(&line(br#"{"msg":"WARN x"}"#), false, &[]).0.get("app"), None);
+        assert_eq!(steered(&line(br#"{"msg":"WARN x"}"#), false, &[]).0["log"]["level"], "warn");
+        let kept = steered(&line(text), false, &[("skep.logs.ansi", "keep")]).0;
+        assert_eq!(kept["message"], "\u{1b}[31mit\u{1b}[0m failed");
+    }
+
+    #[test]
+    fn a_line_that_is_not_what_it_seems() {
+        let unparsed = |text: &[u8], cut, labels: &[(&str, &str)]| {
+            let (found, told) = steered(&Line { cut, ..line(text) }, false, labels);
+            assert_eq!((found["message"].as_str().unwrap().as_bytes(), found.get("app")), (text, None));
+            (told.is_parsed, told.unparsed)
+        };
+        let format = |format| [("skep.logs.format", format)];
+        assert_eq!(unparsed(b"{x} y", None, &[]), (false, None));
+        assert_eq!(unparsed(br#"{"a":1,"a":2}"#, None, &[]), (false, Some(Unparsed::DuplicateKey)));
+        assert_eq!(unparsed(br#"{"a":1"#, Some(9), &[]), (false, Some(Unparsed::TooLarge)));
+        assert_eq!(unparsed(br#"{"a":1}"#, None, &format("plain")), (false, None));
+        assert_eq!(unparsed(b"plain", None, &format("json")), (false, Some(Unparsed::Invalid)));
+        assert_eq!(unparsed(b"plain", None, &format("logfmt")), (false, Some(Unparsed::Invalid)));
+        assert_eq!(unparsed(b"level=info x=1", None, &[]), (false, None));
+        assert_eq!(steered(&line(b"level=info msg=x y=1"), false, &format("logfmt")).0["app"], json!({"level": "info", "y": "1"}));
+    }
+
+    #[test]
+    fn fields_are_redacted_however_they_are_written() {
+        let labels = [("skep.logs.redact.pin", "12345"), ("skep.logs.redact.password", r#""password":"[^"]*""#)];
+        let message = |text: &[u8]| {
+            let (found, told) = steered(&line(text), false, &labels);
+            let whole = format!("{} {}", found["message"], found["app"]);
+            assert!(!whole.contains("12345") && !whole.contains("hunter2"), "{whole}");
+            (found["message"].as_str().unwrap().to_owned(), found["app"].clone(), told.redactions)
+        };
+        assert_eq!(message(br#"{"msg":"pin 12345","x":["12\u003345"]}"#), ("pin [redacted]".into(), json!({"x": ["[redacted]"]}), 2));
+        // An expression for the line as it is written takes it apart, and then it is text.
+        assert_eq!(message(br#"{"msg":"x","password":"hunter2"}"#), (r#"{"msg":"x",[redacted]}"#.into(), Value::Null, 1));
+        assert_eq!(message(br#"{"msg":"x","n":12345}"#), (r#"{"msg":"x","n":[redacted]}"#.into(), Value::Null, 1));
+    }
+
+    #[test]
+    fn colours_that_are_to_stay() {
+        let text = "\u{1b}[31mred\u{1b}[0m";
+        for labels in [&[("skep.logs.ansi", "keep")][..], &[("skep.logs.ansi", "keep"), ("skep.logs.redact", "x")]] {
+            assert_eq!(steered(&line(text.as_bytes()), false, labels).0["message"], text);
+        }
+        assert_eq!(steered(&line(text.as_bytes()), false, &[("skep.logs.ansi", "strip")]).0["message"], "red");
+    }
+
     #[test]
     fn colours() {
         assert_eq!(message(b"\x1b[1;31mred\x1b[0m and \x1b[Kplain\x1b[m"), "red and plain");
@@ -346,7 +507,7 @@ mod tests {
         }
 
         #[test]
-        fn text_without_colours_comes_back(text in "[^\u{1b}]*") {
+        fn text_without_colours_comes_back(text in "[^\u{1b}{][^\u{1b}]*|") {
             prop_assert_eq!(message(text.as_bytes()), text);
         }
 

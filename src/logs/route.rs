@@ -21,6 +21,7 @@ use super::cursor::{Cursor, CursorFile, Found, Position};
 use super::files::FileTable;
 use super::record::IndexPattern;
 use super::sink::{Delivery, Sink};
+use super::steer::Settings;
 use super::tail::{Begin, Buffers, Encoder, Progress, Tail};
 use crate::config::RouteSpec;
 use crate::telemetry::{Part, Parts, RouteMetrics};
@@ -56,6 +57,8 @@ pub struct RouteOptions {
     pub host_id: Option<String>,
     /// Container labels that become `labels.*`.
     pub labels: Option<Regex>,
+    /// What services may steer by labels.
+    pub steering: Settings,
 }
 
 /// A batch on its way, and what is acknowledged with it.

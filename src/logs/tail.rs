@@ -1,6 +1,7 @@
 //! One container's log as one route reads it: from file to file along the chain, entry by entry into lines, lines into records.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::assemble::{Assembler, Line};
 use super::batch::Batch;
@@ -10,6 +11,9 @@ use super::files::{LogFile, LoggedContainer};
 use super::reader::json_file;
 use super::record::{self, IndexPattern};
 use super::route::RouteOptions;
+use super::steer::group::SLACK;
+use super::steer::limit::Withheld;
+use super::steer::{Encoded, Settings, Steering, Work};
 use super::{ContainerMeta, Fingerprint, Place, Stream};
 use crate::telemetry::RouteMetrics;
 
@@ -49,6 +53,8 @@ pub struct Buffers {
     chunk: Vec<u8>,
     /// An entry without its escapes.
     entry: Vec<u8>,
+    /// What a text becomes on its way into a record.
+    work: Work,
 }
 
 /// Where records are written to.
@@ -69,17 +75,28 @@ impl Encoder<'_> {
         self.batch.is_full(self.max.0, self.max.1)
     }
 
-    fn line(&mut self, line: &Line<'_>, of: &Enrichment) {
+    fn line(&mut self, line: &Line<'_>, of: &Enrichment, steering: &mut Steering, work: &mut Work) {
+        match steering.admit(line) {
+            Ok(()) => {}
+            Err(Withheld::Sampled) => return self.metrics.sampled.inc(),
+            Err(Withheld::Rate) => return self.metrics.rate_limited.inc(),
+        }
         let mut draft = self.batch.begin_record();
         if let Some(index) = self.index {
             record::action(index, line, draft.out());
         }
-        record::encode(line, of, draft.document());
+        let encoded = record::encode(line, of, steering, work, draft.document());
         match draft.commit(line.time, line.id) {
             Ok(()) => {
                 self.metrics.read.inc();
                 if line.cut.is_some() {
                     self.metrics.truncated.inc();
+                }
+                if line.lines > 1 {
+                    self.metrics.joined.inc_by(u64::from(line.lines) - 1);
+                }
+                if encoded != Encoded::default() {
+                    self.metrics.encoded(&encoded);
                 }
             }
             // A batch is full long before it has 4 GiB.
@@ -94,7 +111,11 @@ pub struct Tail {
     container: Arc<LoggedContainer>,
     meta: Arc<ContainerMeta>,
     enrichment: Enrichment,
+    steering: Steering,
+    settings: Settings,
     assembler: Assembler,
+    /// Since when nothing more was there to read while a group waits for more lines.
+    quiet: Option<Instant>,
     begin: Option<Begin>,
     /// Where the next entry begins. `None` until the first file is there.
     at: Option<Place>,
@@ -133,15 +154,24 @@ impl Tail {
         let meta = container.meta();
         let host = (options.host_name.clone(), options.host_id.clone());
         let enrichment = Enrichment::new(container.id(), &meta, &host.0, host.1.as_deref(), options.labels.as_ref());
-        let (assembler, time) = match &begin {
+        let (mut steering, refused) = Steering::of(&meta);
+        options.steering.tell(container.id(), &meta, &refused, metrics);
+        let (mut assembler, time) = match &begin {
             Begin::At(position) => (Assembler::resume(container.id(), options.max_record_bytes, position.runs.clone()), position.time),
             Begin::Oldest | Begin::Since(_) | Begin::Newest => (Assembler::new(container.id(), options.max_record_bytes), i64::MIN),
         };
+        assembler.group(steering.grouping(&options.steering), &mut |_| ());
+        if let Begin::At(position) = &begin {
+            steering.resume(position.windows);
+        }
         let mut tail = Self {
             container,
             meta,
             enrichment,
+            steering,
+            settings: options.steering.clone(),
             assembler,
+            quiet: None,
             begin: Some(begin),
             at: None,
             file: None,
@@ -206,7 +236,8 @@ impl Tail {
             }
             None => (place, self.assembler.held()),
         };
-        Some((self.container.id().clone(), Position { place, time: self.time, held, runs: self.assembler.runs() }))
+        let (runs, windows) = (self.assembler.runs(), self.steering.windows());
+        Some((self.container.id().clone(), Position { place, time: self.time, held, runs, windows }))
     }
 
     /// Where this tail is, when that has changed since it was last asked.
@@ -304,15 +335,24 @@ impl Tail {
 
     /// Reads a quantum into `encoder`, whose batch may be full before.
     pub fn read(&mut self, buffers: &mut Buffers, encoder: &mut Encoder<'_>) -> Progress {
+        self.read_at(Instant::now(), buffers, encoder)
+    }
+
+    /// As [`Tail::read`], at this time of the process' own clock.
+    pub fn read_at(&mut self, now: Instant, buffers: &mut Buffers, encoder: &mut Encoder<'_>) -> Progress {
         // The order matters: what is changed after these were asked is read in the next round.
         let changed = self.container.changed();
-        if self.seen == Some(changed) {
+        let is_quiet = self.seen == Some(changed) && self.is_quiet(now);
+        if self.seen == Some(changed) && !is_quiet {
             return Progress::Nothing;
         }
         let is_ended = self.container.is_ended();
         let meta = self.container.meta();
         if !Arc::ptr_eq(&meta, &self.meta) {
             self.enrichment = Enrichment::new(self.container.id(), &meta, &self.host.0, self.host.1.as_deref(), self.labels.as_ref());
+            if meta.labels != self.meta.labels {
+                self.steer(&meta, &mut buffers.work, encoder);
+            }
             self.meta = meta;
         }
         if self.at.is_none() {
@@ -365,9 +405,17 @@ impl Tail {
                         progress = Progress::Read;
                     }
                     _ => {
-                        if is_ended && self.assembler.held().iter().any(Option::is_some) {
-                            let enrichment = &self.enrichment;
-                            self.assembler.end(&mut |line| encoder.line(&line, enrichment));
+                        let is_over = is_ended && self.assembler.held().iter().any(Option::is_some);
+                        // What was found after all begins the wait anew.
+                        if is_over || (is_quiet && self.quiet.is_some()) {
+                            let (enrichment, steering, work) = (&self.enrichment, &mut self.steering, &mut buffers.work);
+                            let mut emit = |line: Line<'_>| encoder.line(&line, enrichment, steering, work);
+                            if is_over {
+                                self.assembler.end(&mut emit);
+                            } else {
+                                self.assembler.end_groups(&mut emit);
+                            }
+                            self.quiet = None;
                             self.moved = true;
                             progress = Progress::Read;
                         }
@@ -382,6 +430,26 @@ impl Tail {
             self.seen = Some(changed);
         }
         progress
+    }
+
+    /// Whether nothing was there to read for so long that what waits as a group has no more lines to come: for the gap and a second. By the process' own
+    /// clock, from when everything had been read, which is never before Docker's time of the last line; nobody sets it, and the engine's may be another.
+    fn is_quiet(&mut self, now: Instant) -> bool {
+        if !self.assembler.has_groups() {
+            return false;
+        }
+        let since = *self.quiet.get_or_insert(now);
+        now.saturating_duration_since(since) > self.settings.gap + SLACK
+    }
+
+    /// Takes the labels of a container of which they were not known, or were others.
+    fn steer(&mut self, meta: &ContainerMeta, work: &mut Work, encoder: &mut Encoder<'_>) {
+        let (mut steering, refused) = Steering::of(meta);
+        self.settings.tell(self.container.id(), meta, &refused, &self.metrics);
+        let (enrichment, old) = (&self.enrichment, &mut self.steering);
+        self.assembler.group(steering.grouping(&self.settings), &mut |line| encoder.line(&line, enrichment, old, work));
+        steering.resume(self.steering.windows());
+        self.steering = steering;
     }
 
     fn move_to(&mut self, place: Place) {
@@ -433,7 +501,7 @@ impl Tail {
             };
             let whole = bytes.get(..=last).unwrap_or_default();
             self.metrics.read_bytes.inc_by(whole.len() as u64);
-            return Chunk::Read(self.entries(at, whole, &mut buffers.entry, encoder));
+            return Chunk::Read(self.entries(at, whole, &mut buffers.entry, &mut buffers.work, encoder));
         }
     }
 
@@ -465,7 +533,8 @@ impl Tail {
     }
 
     /// Takes whole lines of a file, as many as the batch has room for. How many bytes that were.
-    fn entries(&mut self, at: Place, whole: &[u8], scratch: &mut Vec<u8>, encoder: &mut Encoder<'_>) -> usize {
+    fn entries(&mut self, at: Place, whole: &[u8], scratch: &mut Vec<u8>, work: &mut Work, encoder: &mut Encoder<'_>) -> usize {
+        self.quiet = None;
         let mut taken = 0;
         for end in memchr::memchr_iter(b'\n', whole) {
             let line = whole.get(taken..end).unwrap_or_default();
@@ -487,8 +556,8 @@ impl Tail {
             if let Ok(entry) = parsed {
                 self.time = self.time.max(entry.time);
                 if entry.time >= self.not_before && self.wants(entry.stream, start) {
-                    let enrichment = &self.enrichment;
-                    self.assembler.entry(&entry, start, end_offset, &mut |line| encoder.line(&line, enrichment));
+                    let (enrichment, steering, work) = (&self.enrichment, &mut self.steering, &mut *work);
+                    self.assembler.entry(&entry, start, end_offset, &mut |line| encoder.line(&line, enrichment, steering, work));
                 }
             }
             taken = end + 1;

@@ -4,6 +4,8 @@ use prometheus::{
     Counter, Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::logs::steer::Encoded;
+
 /// All of skep's own metrics. Cloning gives another handle on the same numbers.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -58,6 +60,12 @@ struct LogVecs {
     retries: IntCounterVec,
     dead_letters: IntCounterVec,
     truncated: IntCounterVec,
+    parsed: IntCounterVec,
+    joined: IntCounterVec,
+    withheld: IntCounterVec,
+    redactions: IntCounterVec,
+    unparsed: IntCounterVec,
+    labels_refused: IntCounterVec,
     lag_seconds: GaugeVec,
     lag_bytes: IntGaugeVec,
     sink_up: IntGaugeVec,
@@ -84,6 +92,14 @@ pub struct RouteMetrics {
     pub duplicates: IntCounter,
     /// Records cut at `logs.max-record-bytes`.
     pub truncated: IntCounter,
+    /// Records whose fields were parsed.
+    pub parsed: IntCounter,
+    /// Lines that became part of the record of the line before.
+    pub joined: IntCounter,
+    /// Records that are not in the sample that a label asks for.
+    pub sampled: IntCounter,
+    /// Records beyond the rate that a label asks for.
+    pub rate_limited: IntCounter,
     /// Cursor files that could not be written.
     pub cursor_errors: IntCounter,
     /// Age of the oldest record read and not acknowledged, seconds; 0 when there is none.
@@ -102,6 +118,9 @@ pub struct RouteMetrics {
 /// to see, and the first loss would raise no alert. Each list belongs to the method of the same name.
 const DROPPED: [&str; 4] = ["malformed", "batch_overflow", "dead_letter_failed", "dead_letter_rotated"];
 const GAPS: [&str; 3] = ["rotated_away", "spool_full", "truncated_file"];
+const REDACTED: [&str; 2] = ["match", "bad_expression"];
+const UNPARSED: [&str; 5] = ["invalid", "duplicate_key", "too_deep", "too_many_fields", "too_large"];
+const LABELS_REFUSED: [&str; 7] = ["ansi", "format", "multiline", "rate", "redact", "sample", "unknown"];
 /// Another status begins with its first event.
 const RETRIED: [&str; 14] =
     ["connect", "timeout", "answer", "write", "file", "400", "401", "403", "404", "413", "429", "500", "502", "503"];
@@ -141,12 +160,21 @@ const HTTP_REFUSED: [&str; 8] = ["unauthorized", "busy", "rate_limit", "max_requ
 impl RouteMetrics {
     fn begin(self) -> Self {
         let of = &self.vecs;
-        let families: [(&IntCounterVec, &[&str]); 4] =
-            [(&of.dropped, &DROPPED), (&of.gaps, &GAPS), (&of.retries, &RETRIED), (&of.dead_letters, &DEAD_LETTERS)];
+        let families: [(&IntCounterVec, &[&str]); 6] = [
+            (&of.dropped, &DROPPED),
+            (&of.gaps, &GAPS),
+            (&of.retries, &RETRIED),
+            (&of.dead_letters, &DEAD_LETTERS),
+            (&of.redactions, &REDACTED),
+            (&of.unparsed, &UNPARSED),
+        ];
         for (family, values) in families {
             for value in values {
                 family.with_label_values(&[&*self.route, value]).inc_by(0);
             }
+        }
+        for label in LABELS_REFUSED {
+            of.labels_refused.with_label_values(&[label]).inc_by(0);
         }
         self
     }
@@ -159,6 +187,28 @@ impl RouteMetrics {
     /// A place where lines were, and are no more: `rotated_away`, `spool_full`, `truncated_file`.
     pub fn gap(&self, reason: &'static str) {
         self.vecs.gaps.with_label_values(&[&*self.route, reason]).inc();
+    }
+
+    /// What was done to a record before it was sent.
+    pub fn encoded(&self, encoded: &Encoded) {
+        let redacted = |reason, count| {
+            if count > 0 {
+                self.vecs.redactions.with_label_values(&[&*self.route, reason]).inc_by(count);
+            }
+        };
+        redacted("match", encoded.redactions);
+        redacted("bad_expression", encoded.is_blanked.into());
+        if encoded.is_parsed {
+            self.parsed.inc();
+        }
+        if let Some(why) = encoded.unparsed {
+            self.vecs.unparsed.with_label_values(&[&*self.route, why.as_str()]).inc();
+        }
+    }
+
+    /// A container's label that cannot be taken: `ansi`, `format`, `multiline`, `rate`, `redact`, `sample`, or `unknown`.
+    pub fn label_refused(&self, label: &'static str) {
+        self.vecs.labels_refused.with_label_values(&[label]).inc();
     }
 
     /// A log file that could not be read; it is tried again.
@@ -278,6 +328,28 @@ impl Metrics {
                 &["route", "reason"],
             )?,
             truncated: counter("skep_log_records_truncated_total", "Records cut at logs.max-record-bytes.", &["route"])?,
+            parsed: counter("skep_log_records_parsed_total", "Records whose line had fields: JSON, or logfmt.", &["route"])?,
+            joined: counter("skep_log_lines_joined_total", "Lines that became part of the record of the line before.", &["route"])?,
+            withheld: counter(
+                "skep_log_records_withheld_total",
+                "Records not sent, for the service's own labels say so, by label.",
+                &["route", "reason"],
+            )?,
+            redactions: counter(
+                "skep_log_redactions_total",
+                "Parts of messages that were redacted, by what asked for it.",
+                &["route", "reason"],
+            )?,
+            unparsed: counter(
+                "skep_log_records_unparsed_total",
+                "Lines that seem to have fields and were left as they are, by reason.",
+                &["route", "reason"],
+            )?,
+            labels_refused: counter(
+                "skep_log_labels_refused_total",
+                "Labels of containers that steer their logs and cannot be taken.",
+                &["label"],
+            )?,
             lag_seconds: float("skep_log_lag_seconds", "Age of the oldest record that is not acknowledged.", &["route"])?,
             lag_bytes: gauge("skep_log_lag_bytes", "Bytes of log files written and not acknowledged.", &["route"])?,
             sink_up: gauge("skep_log_sink_up", "Whether the last request reached the sink.", &["route"])?,
@@ -402,6 +474,10 @@ impl Metrics {
             acknowledged: of.acknowledged.with_label_values(&[name]),
             duplicates: of.duplicates.with_label_values(&[name]),
             truncated: of.truncated.with_label_values(&[name]),
+            parsed: of.parsed.with_label_values(&[name]),
+            joined: of.joined.with_label_values(&[name]),
+            sampled: of.withheld.with_label_values(&[name, "sample"]),
+            rate_limited: of.withheld.with_label_values(&[name, "rate"]),
             cursor_errors: of.cursor_errors.with_label_values(&[name]),
             lag_seconds: of.lag_seconds.with_label_values(&[name]),
             lag_bytes: of.lag_bytes.with_label_values(&[name]),

@@ -14,6 +14,7 @@ pub(crate) struct Writer {
     max_file: u32,
     /// Docker's time of the last line, nanoseconds since the epoch.
     pub(crate) time: i64,
+    labels: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Writer {
@@ -28,6 +29,7 @@ impl Writer {
             max_size,
             max_file,
             time: 1_790_000_000_000_000_000 + i64::from(number),
+            labels: serde_json::Map::from_iter([("com.docker.swarm.service.name".to_owned(), "numbers".into())]),
             directory,
             id,
         };
@@ -37,11 +39,17 @@ impl Writer {
         writer
     }
 
+    /// Gives the container one more label, before anybody looks at it.
+    pub(crate) fn label(&mut self, name: &str, label: &str, value: &str) {
+        self.labels.insert(label.to_owned(), value.into());
+        self.configure(name, true);
+    }
+
     /// Writes `config.v2.json` as the engine does: beside it, then over it.
     pub(crate) fn configure(&self, name: &str, running: bool) {
         let config = serde_json::json!({
             "ID": self.id, "Name": format!("/{name}"), "State": { "Running": running },
-            "Config": { "Image": "bb:1", "Tty": false, "Env": ["SECRET=1"], "Labels": { "com.docker.swarm.service.name": "numbers" } },
+            "Config": { "Image": "bb:1", "Tty": false, "Env": ["SECRET=1"], "Labels": self.labels },
         });
         let beside = self.directory.join(".tmp-config.v2.json1");
         fs::write(&beside, config.to_string()).unwrap();

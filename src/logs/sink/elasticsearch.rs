@@ -60,6 +60,8 @@ struct State {
     authorization: Option<HeaderValue>,
     /// The template has been put, or refused, or is not asked for.
     template_done: bool,
+    /// Which form of it is tried: not every server has what the first asks for.
+    template_form: usize,
     /// The files of secrets and certificates have been read; before that nothing is sent.
     opened: bool,
     /// Why one of them could not be read again. What was read before goes on.
@@ -98,6 +100,7 @@ impl ElasticsearchSink {
             opened: false,
             stale: None,
             template_done: !spec.manage_template,
+            template_form: 0,
             proven: false,
             faults: 0,
             buffer: BytesMut::new(),
@@ -307,7 +310,7 @@ impl ElasticsearchSink {
     /// The `records` that wait for it are counted as sent again with each repetition.
     async fn put_template(&self, state: &mut State, records: usize) {
         while !state.template_done {
-            let Some((name, body)) = template::template(&self.spec.index) else {
+            let Some((name, body)) = template::template(&self.spec.index, state.template_form) else {
                 tracing::warn!(
                     "index={} has no fixed beginning that a template could go by; manage_template=false would say so",
                     self.spec.index
@@ -326,6 +329,7 @@ impl ElasticsearchSink {
             };
             match self.request(state, request).await {
                 Outcome::Answered(200..=299, _) => state.template_done = true,
+                Outcome::Answered(400, _) if state.template_form + 1 < template::FORMS => state.template_form += 1,
                 Outcome::Answered(status @ (400 | 402..=407 | 409..=428), body) => {
                     let refusal = super::bulk::parse_error(status, &body);
                     let kind = refusal.as_ref().map_or("", |refusal| known(&refusal.kind));

@@ -5,9 +5,25 @@ use serde_json::{Value, json};
 /// Above Elasticsearch's default and below what an operator would choose for a template of their own, which then wins.
 const PRIORITY: u32 = 50;
 
+/// How the fields of lines (`app`) are mapped: as one field that holds all of them as words, so that neither their types nor their number can make the index
+/// refuse a record. Elasticsearch from 7.3 on has the first, OpenSearch from 2.7 on the second; a server that has neither stores them without looking into them.
+const APP_FORMS: [&str; 3] = ["flattened", "flat_object", "object"];
+
+/// How many forms of the template there are, to be tried in this order.
+pub(super) const FORMS: usize = APP_FORMS.len();
+
+fn app(form: usize) -> Value {
+    match APP_FORMS.get(form) {
+        // Longer texts are stored, and cannot be searched: Lucene takes no word of more than 32 766 bytes.
+        Some(&"flattened") => json!({ "type": "flattened", "ignore_above": 8191 }),
+        Some(&"flat_object") => json!({ "type": "flat_object" }),
+        _ => json!({ "type": "object", "enabled": false }),
+    }
+}
+
 /// What a template for an index pattern is called, and what it matches; `None` when the pattern has no fixed beginning, for then the template would
 /// match everybody's indices.
-pub(super) fn template(pattern: &str) -> Option<(String, Value)> {
+pub(super) fn template(pattern: &str, form: usize) -> Option<(String, Value)> {
     let fixed = pattern.split('%').next().unwrap_or_default();
     let name = fixed.trim_end_matches(['-', '.', '_']);
     if name.is_empty() {
@@ -27,6 +43,7 @@ pub(super) fn template(pattern: &str) -> Option<(String, Value)> {
             "properties": {
                 "@timestamp": { "type": "date_nanos" },
                 "message": { "type": "text" },
+                "app": app(form),
                 "event": { "properties": { "id": { "type": "keyword" } } },
                 "log": { "properties": { "offset": { "type": "long" } } }
             }
@@ -41,10 +58,17 @@ mod tests {
 
     #[test]
     fn it_matches_the_indices_of_its_pattern_only() {
-        let of = |pattern| template(pattern).map(|(name, body)| (name, body["index_patterns"][0].as_str().unwrap().to_owned()));
+        let of = |pattern| template(pattern, 0).map(|(name, body)| (name, body["index_patterns"][0].as_str().unwrap().to_owned()));
         assert_eq!(of("docker-logs-%Y.%m.%d"), Some(("skep-docker-logs".into(), "docker-logs-*".into())));
         assert_eq!(of("logs.%Y"), Some(("skep-logs".into(), "logs.*".into())));
         assert_eq!(of("one"), Some(("skep-one".into(), "one".into())));
         assert_eq!(of("%Y.%m.%d"), None);
+    }
+
+    #[test]
+    fn fields_of_lines_are_one_field() {
+        let of = |form| template("one", form).unwrap().1["template"]["mappings"]["properties"]["app"].clone();
+        let types: Vec<_> = (0..FORMS).map(|form| of(form)["type"].as_str().unwrap().to_owned()).collect();
+        assert_eq!((types, of(2)["enabled"].clone()), (vec!["flattened".into(), "flat_object".into(), "object".to_owned()], json!(false)));
     }
 }

@@ -308,6 +308,11 @@ async fn a_template_that_is_refused_stops_nothing() {
     let setting = open(&format!("elasticsearch://{address}?manage_template=false"));
     assert_eq!(setting.deliver(6..9).await, (3, 0, 0));
     assert_eq!(shared.lock().unwrap().templates.len(), 1);
+    // A server that does not understand it is asked for less.
+    shared.lock().unwrap().template_status = Some(400);
+    let setting = open(&format!("elasticsearch://{address}"));
+    assert_eq!(setting.deliver(9..12).await, (3, 0, 0));
+    assert_eq!(shared.lock().unwrap().templates.len(), 4);
 }
 
 #[tokio::test]
