@@ -4,7 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod filter;
+mod glob;
 mod parse;
+
+pub use filter::Filter;
 
 /// One route: where records go, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +23,10 @@ pub struct RouteSpec {
     pub batch_bytes: usize,
     /// Records at which a batch is sent.
     pub batch_records: usize,
+    /// How many threads share its containers out; at least one.
+    pub workers: usize,
+    /// Which containers and streams it wants.
+    pub filter: Filter,
 }
 
 /// Where a route's records go.
@@ -219,8 +227,15 @@ impl fmt::Display for RouteSpec {
         options.push(("flush", duration_text(self.flush)));
         options.push(("batch_bytes", self.batch_bytes.to_string()));
         options.push(("batch_records", self.batch_records.to_string()));
-        for (number, (key, value)) in options.iter().enumerate() {
-            write!(f, "{}{key}={}", if number == 0 { '?' } else { '&' }, encode(value, "/:,"))?;
+        if self.workers > 1 {
+            options.push(("workers", self.workers.to_string()));
+        }
+        let filters = self.filter.options();
+        // In a list of routes a comma before what looks like a scheme would begin another.
+        let shown = options.iter().map(|(key, value)| (key, encode(value, "/:,")));
+        let shown = shown.chain(filters.iter().map(|(key, value)| (key, encode(value, ":*"))));
+        for (number, (key, value)) in shown.enumerate() {
+            write!(f, "{}{key}={value}", if number == 0 { '?' } else { '&' })?;
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ pub mod index;
 pub mod json;
 pub mod level;
 pub mod pipeline;
+pub mod positions;
 pub mod reader;
 pub mod record;
 pub mod route;

@@ -108,6 +108,8 @@ pub struct Tail {
     time: i64,
     /// Lines before this time are not wanted.
     not_before: i64,
+    /// By stream, whether the route wants it. One that it does not want never reaches the assembler, so that it holds nothing.
+    streams: [bool; 2],
     /// Whether the position has moved since it was taken.
     moved: bool,
     /// The container's counter of changes when there was nothing more to read.
@@ -149,6 +151,7 @@ impl Tail {
             replay: None,
             time,
             not_before: i64::MIN,
+            streams: options.spec.filter.streams(),
             moved: false,
             seen: None,
             host,
@@ -287,6 +290,10 @@ impl Tail {
         let is_there =
             |place: &Place| index(place.file).is_some_and(|index| chain.get(index).is_some_and(|file| place.offset >= file.base()));
         let mut held = position.held;
+        for (held, is_wanted) in held.iter_mut().zip(self.streams) {
+            // Of a stream that is not wanted any more nothing waits.
+            *held = held.filter(|_| is_wanted);
+        }
         for held in &mut held {
             if held.as_ref().is_some_and(|place| !is_there(place)) {
                 // The beginning of a line whose end is still to come.
@@ -486,7 +493,8 @@ impl Tail {
             }
             if let Ok(entry) = parsed {
                 self.time = self.time.max(entry.time);
-                if entry.time >= self.not_before && self.wants(entry.stream, start) {
+                let is_wanted = self.streams.get(entry.stream.index()).copied().unwrap_or(true);
+                if is_wanted && entry.time >= self.not_before && self.wants(entry.stream, start) {
                     let enrichment = &self.enrichment;
                     self.assembler.entry(&entry, start, end_offset, &mut |line| encoder.line(&line, enrichment));
                 }

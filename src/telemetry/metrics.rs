@@ -90,8 +90,6 @@ pub struct RouteMetrics {
     pub lag_seconds: prometheus::Gauge,
     /// Bytes of log files written and not acknowledged.
     pub lag_bytes: IntGauge,
-    /// Whether the last request reached the sink.
-    pub sink_up: IntGauge,
     /// Seconds that a request to the sink took.
     pub request_duration: prometheus::Histogram,
     route: String,
@@ -101,7 +99,7 @@ pub struct RouteMetrics {
 /// A counter with a label begins at 0 for every value that is known beforehand: a series that begins with its first event has no increase for Prometheus
 /// to see, and the first loss would raise no alert. Each list belongs to the method of the same name.
 const DROPPED: [&str; 4] = ["malformed", "batch_overflow", "dead_letter_failed", "dead_letter_rotated"];
-const GAPS: [&str; 3] = ["rotated_away", "spool_full", "truncated_file"];
+const GAPS: [&str; 4] = ["rotated_away", "spool_full", "truncated_file", "unknown_container"];
 /// Another status begins with its first event.
 const RETRIED: [&str; 14] =
     ["connect", "timeout", "answer", "write", "file", "400", "401", "403", "404", "413", "429", "500", "502", "503"];
@@ -156,9 +154,14 @@ impl RouteMetrics {
         self.vecs.dropped.with_label_values(&[&*self.route, reason]).inc_by(lines);
     }
 
-    /// A place where lines were, and are no more: `rotated_away`, `spool_full`, `truncated_file`.
+    /// A place where lines were, and are no more: `rotated_away`, `spool_full`, `truncated_file`; or a log that a filter cannot judge: `unknown_container`.
     pub fn gap(&self, reason: &'static str) {
         self.vecs.gaps.with_label_values(&[&*self.route, reason]).inc();
+    }
+
+    /// Whether the last request reached the sink. Nothing is told before the first: a sink that was not asked is neither up nor down.
+    pub fn sink_up(&self, is_up: bool) {
+        self.vecs.sink_up.with_label_values(&[&*self.route]).set(i64::from(is_up));
     }
 
     /// A log file that could not be read; it is tried again.
@@ -280,7 +283,7 @@ impl Metrics {
             truncated: counter("skep_log_records_truncated_total", "Records cut at logs.max-record-bytes.", &["route"])?,
             lag_seconds: float("skep_log_lag_seconds", "Age of the oldest record that is not acknowledged.", &["route"])?,
             lag_bytes: gauge("skep_log_lag_bytes", "Bytes of log files written and not acknowledged.", &["route"])?,
-            sink_up: gauge("skep_log_sink_up", "Whether the last request reached the sink.", &["route"])?,
+            sink_up: gauge("skep_log_sink_up", "Whether the last request reached the sink; not there before the first.", &["route"])?,
             request_duration,
             cursor_errors: counter("skep_log_cursor_errors_total", "Cursor files that could not be written.", &["route"])?,
             pinned_bytes: IntGauge::new(
@@ -405,7 +408,6 @@ impl Metrics {
             cursor_errors: of.cursor_errors.with_label_values(&[name]),
             lag_seconds: of.lag_seconds.with_label_values(&[name]),
             lag_bytes: of.lag_bytes.with_label_values(&[name]),
-            sink_up: of.sink_up.with_label_values(&[name]),
             request_duration: of.request_duration.with_label_values(&[name]),
             route: name.to_owned(),
             vecs: of.clone(),

@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Adapter, ElasticsearchSpec, FileSpec, Host, RouteSpec, Secret};
+use super::{Adapter, ElasticsearchSpec, FileSpec, Filter, Host, RouteSpec, Secret};
 use crate::config::units;
 use crate::logs::index::IndexPattern;
 
 /// The index where none is asked for: dated by the record's own time in UTC, so that a resend finds its first copy whenever it comes.
 const DEFAULT_INDEX: &str = "docker-logs-%Y.%m.%d";
 const DEFAULT_PORT: u16 = 9200;
-const COMMON: [&str; 6] = ["name", "schema", "when_full", "flush", "batch_bytes", "batch_records"];
+const COMMON: [&str; 7] = ["name", "schema", "when_full", "flush", "batch_bytes", "batch_records", "workers"];
 const ELASTICSEARCH: [&str; 8] = ["index", "manage_template", "user", "password_file", "api_key_file", "ca_file", "gzip", "timeout"];
 const FILE: [&str; 3] = ["max_bytes", "max_age", "keep"];
 /// Adapters and options that the interface names and that are not there yet.
@@ -29,17 +29,9 @@ const LATER_ADAPTERS: [&str; 13] = [
     "raw+tcp",
     "raw+tls",
 ];
-const LATER_OPTIONS: [&str; 9] = [
-    "workers",
-    "data_stream",
-    "dead_letter",
-    "filter.name",
-    "filter.id",
-    "filter.labels",
-    "filter.sources",
-    "filter.service",
-    "filter.stack",
-];
+const LATER_OPTIONS: [&str; 2] = ["data_stream", "dead_letter"];
+/// Each worker has two batches and connections of its own.
+const MOST_WORKERS: u64 = 16;
 
 /// A route under way from text: its scheme, what stands before the `?`, and its options.
 pub(super) struct Parser<'a> {
@@ -104,15 +96,29 @@ impl<'a> Parser<'a> {
         if !(4096..=64 << 20).contains(&batch_bytes) || !(1..=100_000).contains(&batch_records) {
             return Err("batch_bytes takes 4KiB to 64MiB, batch_records 1 to 100000".to_owned());
         }
+        let workers = self.number("workers", 1)?;
+        if !(1..=MOST_WORKERS).contains(&workers) {
+            return Err(format!("workers= takes 1 to {MOST_WORKERS}"));
+        }
+        if workers > 1 && !matches!(adapter, Adapter::Elasticsearch(_)) {
+            return Err(format!("{} writes one output in one order, so one worker writes it: without workers= it would do", self.scheme));
+        }
+        let workers = usize::try_from(workers).unwrap_or(1);
+        let mut filter = Filter::default();
+        for option in Filter::OPTIONS {
+            if let Some(value) = self.take(option) {
+                filter.take(option, &value)?;
+            }
+        }
         if let Some(option) = &self.twice {
             return Err(format!("{} is given twice; once would do", called(option)));
         }
         if let Some((option, _)) = self.options.first() {
-            let known = known.iter().chain(&COMMON).copied().collect::<Vec<_>>().join(", ");
+            let known = known.iter().chain(&COMMON).chain(&Filter::OPTIONS).copied().collect::<Vec<_>>().join(", ");
             let why = if LATER_OPTIONS.contains(&option.as_str()) { "is not there yet" } else { "is not known" };
             return Err(format!("{} {why}; {} takes {known}", called(option), self.scheme));
         }
-        Ok(RouteSpec { given_name, adapter, flush, batch_bytes, batch_records })
+        Ok(RouteSpec { given_name, adapter, flush, batch_bytes, batch_records, workers, filter })
     }
 
     fn stdout(&self) -> Result<Adapter, String> {
@@ -328,7 +334,9 @@ mod tests {
             ("redis://a", "not known"),
             ("syslog://logstash:51415", "syslog is not there yet"),
             ("elasticsearch://a?colour=red", "option colour is not known; elasticsearch takes index, manage_template"),
-            ("elasticsearch://a?workers=2", "option workers is not there yet"),
+            ("elasticsearch://a?workers=17", "1 to 16"),
+            ("file:///out?workers=2", "one worker writes it"),
+            ("stdout:?workers=2", "one worker writes it"),
             ("elasticsearch://a?keep=2", "option keep is not known"),
             ("elasticsearch://a?when_full=drop_oldest", "block only for now"),
             ("stdout:?schema=logstash", "ecs only for now"),
@@ -361,6 +369,9 @@ mod tests {
             ("file://out", "three slashes"),
             ("file:///out?keep=0", "1 at least"),
             ("stdout:?name=", "name="),
+            ("stdout:?filter.name=web[", "the pattern in filter.name= has a [ without its ]"),
+            ("stdout:?filter.labels=a", "label:pattern"),
+            ("stdout:?filter.colour=a", "option filter.colour is not known"),
         ] {
             let error = RouteSpec::parse(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");

@@ -29,6 +29,15 @@ pub struct LoggedContainer {
 pub(super) struct Consumer {
     pub(super) acknowledged: Option<Place>,
     pub(super) is_finished: bool,
+    /// It has nothing to do with this container.
+    pub(super) is_unwanted: bool,
+}
+
+impl Consumer {
+    /// Whether nothing has to be kept for it.
+    pub(super) const fn is_done(&self) -> bool {
+        self.is_finished || self.is_unwanted
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -100,6 +109,11 @@ impl LoggedContainer {
     /// a moment more.
     pub fn finished(&self, consumer: usize) {
         self.update(consumer, |consumer| consumer.is_finished = true);
+    }
+
+    /// Tells whether this consumer reads this container at all. Of one that it does not want nothing is kept for it. Until the first call it does.
+    pub fn set_wanted(&self, consumer: usize, is_wanted: bool) {
+        self.update(consumer, |consumer| consumer.is_unwanted = !is_wanted);
     }
 
     fn update(&self, consumer: usize, change: impl FnOnce(&mut Consumer)) {

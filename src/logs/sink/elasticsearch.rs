@@ -20,11 +20,12 @@ use tokio_util::sync::CancellationToken;
 use super::bulk::{Refusal, Verdict};
 use super::dead_letter::Letter;
 use super::hosts::{Hosts, Request};
+use super::part::WorkerPart;
 use super::retry::{self, Fault, Outcome, Pace, Step};
 use super::{DeadLetter, Delivery, off_the_workers, secrets, template};
 use crate::config::ElasticsearchSpec;
 use crate::logs::batch::Batch;
-use crate::telemetry::{Part, RouteMetrics};
+use crate::telemetry::RouteMetrics;
 
 /// Only this of an answer is of use; it makes it some thirty bytes a record.
 const FILTER: &str = "errors,items.*.status,items.*.error";
@@ -43,7 +44,7 @@ const DOUBT: Duration = Duration::from_secs(300);
 /// The sink of an `elasticsearch://` route.
 pub struct ElasticsearchSink {
     spec: ElasticsearchSpec,
-    part: Part,
+    part: WorkerPart,
     metrics: RouteMetrics,
     pub(super) dead_letter: DeadLetter,
     reload: AtomicBool,
@@ -87,7 +88,7 @@ struct Sums {
 }
 
 impl ElasticsearchSink {
-    pub(super) fn open(spec: &ElasticsearchSpec, part: Part, metrics: RouteMetrics, dead_letter: DeadLetter) -> Result<Self, String> {
+    pub(super) fn open(spec: &ElasticsearchSpec, part: WorkerPart, metrics: RouteMetrics, dead_letter: DeadLetter) -> Result<Self, String> {
         let mut state = State {
             hosts: Hosts::open(spec, None)?,
             authorization: None,
@@ -378,7 +379,7 @@ impl ElasticsearchSink {
         let started = std::time::Instant::now();
         let outcome = state.hosts.send(request, state.authorization.as_ref(), self.spec.timeout).await;
         self.metrics.request_duration.observe(started.elapsed().as_secs_f64());
-        self.metrics.sink_up.set(i64::from(matches!(outcome, Outcome::Answered(..) | Outcome::TooLong)));
+        self.metrics.sink_up(matches!(outcome, Outcome::Answered(..) | Outcome::TooLong));
         if matches!(outcome, Outcome::Answered(401, _)) {
             match off_the_workers(|| secrets::authorization(&self.spec)) {
                 Ok(authorization) => state.authorization = authorization,

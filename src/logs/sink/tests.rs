@@ -1,6 +1,6 @@
 //! The Elasticsearch sink against a server that answers by a script.
 
-mod server;
+pub(in crate::logs) mod server;
 
 use std::path::Path;
 use std::sync::Arc;

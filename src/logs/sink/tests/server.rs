@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 
 /// How the server answers one bulk request; without a script it takes everything.
 #[derive(Debug, Clone)]
-pub(super) enum Reply {
+pub(in crate::logs) enum Reply {
     /// Each item gets one of these statuses in turn; a 201 takes it, if it is new.
     Items(Vec<u16>),
     /// The whole request is refused.
@@ -35,24 +35,26 @@ pub(super) enum Reply {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Server {
-    pub(super) script: VecDeque<Reply>,
+pub(in crate::logs) struct Server {
+    pub(in crate::logs) script: VecDeque<Reply>,
     /// Documents by id.
-    pub(super) taken: BTreeMap<String, String>,
+    pub(in crate::logs) taken: BTreeMap<String, String>,
+    /// Documents in the order in which they were taken.
+    pub(in crate::logs) arrived: Vec<String>,
     /// Copies of one id that were offered when it was there already.
-    pub(super) conflicts: u64,
-    pub(super) requests: u64,
-    pub(super) templates: Vec<String>,
-    pub(super) authorizations: Vec<Option<String>>,
-    pub(super) gzip: u64,
+    pub(in crate::logs) conflicts: u64,
+    pub(in crate::logs) requests: u64,
+    pub(in crate::logs) templates: Vec<String>,
+    pub(in crate::logs) authorizations: Vec<Option<String>>,
+    pub(in crate::logs) gzip: u64,
     /// A request with more records than this gets 413; one with this word in it, 400.
-    pub(super) most_records: Option<usize>,
-    pub(super) poison: Option<&'static str>,
-    pub(super) template_status: Option<u16>,
-    pub(super) credentials: Option<&'static str>,
+    pub(in crate::logs) most_records: Option<usize>,
+    pub(in crate::logs) poison: Option<&'static str>,
+    pub(in crate::logs) template_status: Option<u16>,
+    pub(in crate::logs) credentials: Option<&'static str>,
 }
 
-pub(super) type Shared = Arc<Mutex<Server>>;
+pub(in crate::logs) type Shared = Arc<Mutex<Server>>;
 
 fn body(text: impl Into<Bytes>) -> BoxBody<Bytes, std::io::Error> {
     http_body_util::Full::new(text.into()).map_err(|never: Infallible| match never {}).boxed()
@@ -62,7 +64,7 @@ fn answer(status: u16, text: impl Into<Bytes>) -> Response<BoxBody<Bytes, std::i
     Response::builder().status(status).body(body(text)).unwrap()
 }
 
-pub(super) async fn serve(listener: TcpListener, shared: Shared) {
+pub(in crate::logs) async fn serve(listener: TcpListener, shared: Shared) {
     loop {
         let (socket, _) = listener.accept().await.unwrap();
         let shared = Arc::clone(&shared);
@@ -120,7 +122,10 @@ async fn handle(shared: Shared, request: Request<Incoming>) -> Result<Response<B
                 (status, _) => status,
             };
             match status {
-                201 => drop(server.taken.insert(id, pair[1].to_owned())),
+                201 => {
+                    server.taken.insert(id, pair[1].to_owned());
+                    server.arrived.push(pair[1].to_owned());
+                }
                 409 => server.conflicts += 1,
                 _ => {}
             }
@@ -147,7 +152,7 @@ async fn handle(shared: Shared, request: Request<Incoming>) -> Result<Response<B
     }
 }
 
-pub(super) async fn start() -> (SocketAddr, Shared) {
+pub(in crate::logs) async fn start() -> (SocketAddr, Shared) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shared = Shared::default();
@@ -155,10 +160,10 @@ pub(super) async fn start() -> (SocketAddr, Shared) {
     (address, shared)
 }
 
-pub(super) fn script(shared: &Shared, replies: impl IntoIterator<Item = Reply>) {
+pub(in crate::logs) fn script(shared: &Shared, replies: impl IntoIterator<Item = Reply>) {
     shared.lock().unwrap().script.extend(replies);
 }
 
-pub(super) fn count(shared: &Shared) -> usize {
+pub(in crate::logs) fn count(shared: &Shared) -> usize {
     shared.lock().unwrap().taken.len()
 }
