@@ -23,10 +23,22 @@ pub struct RouteSpec {
     pub batch_bytes: usize,
     /// Records at which a batch is sent.
     pub batch_records: usize,
+    /// What its documents are made like.
+    pub schema: Schema,
     /// How many threads share its containers out; at least one.
     pub workers: usize,
     /// Which containers and streams it wants.
     pub filter: Filter,
+}
+
+/// What documents are made like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Schema {
+    /// Field names of the Elastic Common Schema.
+    #[default]
+    Ecs,
+    /// As logspout's Logstash adapter and Logstash's syslog input make them.
+    Logstash,
 }
 
 /// Where a route's records go.
@@ -62,6 +74,8 @@ pub struct ElasticsearchSpec {
     pub hosts: Vec<Host>,
     /// The path before `/_bulk`, without a slash at its end: empty, or `/es`.
     pub path: String,
+    /// Whether `index` names a data stream.
+    pub data_stream: bool,
     /// The pattern of the index's name, with `%Y`, `%m`, `%d` and `%H` of the record's time; one that [`crate::logs::index::IndexPattern`] takes.
     pub index: String,
     /// Whether the index template is put before the first request.
@@ -211,7 +225,7 @@ impl fmt::Display for RouteSpec {
                     write!(f, "{}:***@", encode(user, ""))?;
                 }
                 write!(f, "{}{}", of.hosts_text(), encode(&of.path, "/"))?;
-                options.push(("index", of.index.clone()));
+                options.push((if of.data_stream { "data_stream" } else { "index" }, of.index.clone()));
                 options.push(("manage_template", of.manage_template.to_string()));
                 if let (Some(user), None) = (&of.user, &of.password) {
                     options.push(("user", user.clone()));
@@ -227,6 +241,9 @@ impl fmt::Display for RouteSpec {
         options.push(("flush", duration_text(self.flush)));
         options.push(("batch_bytes", self.batch_bytes.to_string()));
         options.push(("batch_records", self.batch_records.to_string()));
+        if self.schema == Schema::Logstash {
+            options.push(("schema", "logstash".to_owned()));
+        }
         if self.workers > 1 {
             options.push(("workers", self.workers.to_string()));
         }
@@ -314,6 +331,19 @@ mod tests {
         );
         assert_eq!(split_list("elasticsearch+https://u:p@a,elasticsearch://b"), ["elasticsearch+https://u:p@a", "elasticsearch://b"]);
         assert!(split_list(" , ").is_empty());
+    }
+
+    #[test]
+    fn data_streams_and_schemas() {
+        let route =
+            RouteSpec::parse("elasticsearch://a?data_stream=logs-docker-default&schema=logstash&workers=3&filter.name=w*,x").unwrap();
+        assert_eq!((route.schema, route.workers, &*route.name()), (Schema::Logstash, 3, "elasticsearch://a:9200/logs-docker-default"));
+        let of = elasticsearch("elasticsearch://a?data_stream=logs-docker-default");
+        assert_eq!((of.data_stream, of.manage_template), (true, true));
+        assert!(!elasticsearch("elasticsearch://a?index=logstash-%Y.%m.%d&schema=logstash").manage_template);
+        assert_eq!(RouteSpec::parse(&route.to_string()).unwrap(), route);
+        let listed = RouteSpec::parse("stdout:?filter.labels=a:b%2Cstdout:c").unwrap().to_string();
+        assert_eq!(split_list(&listed), [&*listed]);
     }
 
     fn options() -> impl Strategy<Value = String> {

@@ -104,8 +104,8 @@ impl IdScope {
 ///
 /// `message` is the line with U+FFFD for what is not UTF-8, without colours (the escape sequences `ESC [ … m` and `ESC [ … K`; all others stay), and,
 /// where the container has a terminal, without the carriage return that the terminal put before the line feed. `log.level` is there where the
-/// line tells one (see [`super::level`]). `tags` is there where the line was cut. All else is the same for each line of its container.
-pub fn encode(line: &Line<'_>, of: &Enrichment, out: &mut Vec<u8>) {
+/// line tells one (see [`super::level`]), and given back. `tags` is there where the line was cut. All else is the same for each line of its container.
+pub fn encode(line: &Line<'_>, of: &Enrichment, out: &mut Vec<u8>) -> Option<&'static str> {
     let message = match line.bytes {
         [message @ .., b'\r'] if of.tty() && line.cut.is_none() => message,
         message => message,
@@ -143,6 +143,7 @@ pub fn encode(line: &Line<'_>, of: &Enrichment, out: &mut Vec<u8>) {
     out.extend_from_slice(line.id.as_bytes());
     out.push(b'"');
     out.extend_from_slice(of.tail());
+    level
 }
 
 const ESCAPE: u8 = 0x1b;

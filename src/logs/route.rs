@@ -401,7 +401,8 @@ impl Route {
             return false;
         }
         let max = (spec.batch_bytes, spec.batch_records);
-        let mut encoder = Encoder { batch: &mut self.filling, index: self.index.as_ref(), metrics: &self.metrics, max };
+        let mut encoder =
+            Encoder { batch: &mut self.filling, index: self.index.as_ref(), schema: spec.schema, metrics: &self.metrics, max };
         let mut progressed = false;
         // Those behind the last turn first, then the others: when the batch is full before all had theirs, the next round begins where this one ended.
         let (behind, before) = match self.turn.take() {

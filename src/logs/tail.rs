@@ -7,10 +7,12 @@ use super::batch::Batch;
 use super::cursor::Position;
 use super::enrich::Enrichment;
 use super::files::{LogFile, LoggedContainer};
+use super::logstash;
 use super::reader::json_file;
 use super::record::{self, IndexPattern};
 use super::route::RouteOptions;
-use super::{ContainerMeta, Fingerprint, Place, Stream};
+use super::{ContainerId, ContainerMeta, Fingerprint, Place, Stream};
+use crate::config::Schema;
 use crate::telemetry::RouteMetrics;
 
 /// What is read of a file at one time.
@@ -58,6 +60,8 @@ pub struct Encoder<'a> {
     pub batch: &'a mut Batch,
     /// The index of action lines; `None` for sinks without.
     pub index: Option<&'a IndexPattern>,
+    /// What documents are made like.
+    pub schema: Schema,
     /// The route's numbers.
     pub metrics: &'a RouteMetrics,
     /// Bytes and records at which the batch is full.
@@ -74,7 +78,12 @@ impl Encoder<'_> {
         if let Some(index) = self.index {
             record::action(index, line, draft.out());
         }
-        record::encode(line, of, draft.document());
+        match self.schema {
+            Schema::Ecs => {
+                record::encode(line, of, draft.document());
+            }
+            Schema::Logstash => logstash::encode(line, of, draft.document()),
+        }
         match draft.commit(line.time, line.id) {
             Ok(()) => {
                 self.metrics.read.inc();
@@ -115,6 +124,7 @@ pub struct Tail {
     /// The container's counter of changes when there was nothing more to read.
     seen: Option<u64>,
     host: (String, Option<String>),
+    schema: Schema,
     labels: Option<regex::Regex>,
     metrics: RouteMetrics,
 }
@@ -134,7 +144,8 @@ impl Tail {
     pub fn new(container: Arc<LoggedContainer>, begin: Begin, options: &RouteOptions, metrics: &RouteMetrics) -> Self {
         let meta = container.meta();
         let host = (options.host_name.clone(), options.host_id.clone());
-        let enrichment = Enrichment::new(container.id(), &meta, &host.0, host.1.as_deref(), options.labels.as_ref());
+        let schema = options.spec.schema;
+        let enrichment = enrichment(container.id(), &meta, &host, options.labels.as_ref(), schema);
         let (assembler, time) = match &begin {
             Begin::At(position) => (Assembler::resume(container.id(), options.max_record_bytes, position.runs.clone()), position.time),
             Begin::Oldest | Begin::Since(_) | Begin::Newest => (Assembler::new(container.id(), options.max_record_bytes), i64::MIN),
@@ -155,6 +166,7 @@ impl Tail {
             moved: false,
             seen: None,
             host,
+            schema,
             labels: options.labels.clone(),
             metrics: metrics.clone(),
         };
@@ -319,7 +331,7 @@ impl Tail {
         let is_ended = self.container.is_ended();
         let meta = self.container.meta();
         if !Arc::ptr_eq(&meta, &self.meta) {
-            self.enrichment = Enrichment::new(self.container.id(), &meta, &self.host.0, self.host.1.as_deref(), self.labels.as_ref());
+            self.enrichment = enrichment(self.container.id(), &meta, &self.host, self.labels.as_ref(), self.schema);
             self.meta = meta;
         }
         if self.at.is_none() {
@@ -515,6 +527,20 @@ impl Tail {
         let Some(reached) = reached else { return true };
         *reached |= held == Some(start);
         *reached
+    }
+}
+
+/// Who wrote it, as the schema has it.
+fn enrichment(
+    id: &ContainerId,
+    meta: &ContainerMeta,
+    host: &(String, Option<String>),
+    labels: Option<&regex::Regex>,
+    schema: Schema,
+) -> Enrichment {
+    match schema {
+        Schema::Ecs => Enrichment::new(id, meta, &host.0, host.1.as_deref(), labels),
+        Schema::Logstash => logstash::enrichment(id, meta, &host.0, labels),
     }
 }
 

@@ -54,6 +54,7 @@ struct LogVecs {
     acknowledged: IntCounterVec,
     dropped: IntCounterVec,
     duplicates: IntCounterVec,
+    possible_duplicates: IntCounterVec,
     gaps: IntCounterVec,
     retries: IntCounterVec,
     dead_letters: IntCounterVec,
@@ -82,6 +83,8 @@ pub struct RouteMetrics {
     pub acknowledged: IntCounter,
     /// Records that the sink said it had already.
     pub duplicates: IntCounter,
+    /// Records sent again and stored in another backing index of the data stream than the one that was written before.
+    pub possible_duplicates: IntCounter,
     /// Records cut at `logs.max-record-bytes`.
     pub truncated: IntCounter,
     /// Cursor files that could not be written.
@@ -269,6 +272,11 @@ impl Metrics {
             acknowledged: counter("skep_log_records_acknowledged_total", "Records that the sink has acknowledged.", &["route"])?,
             dropped: counter("skep_log_records_dropped_total", "Lines lost for good, by reason.", &["route", "reason"])?,
             duplicates: counter("skep_log_duplicates_total", "Records that the sink said it had already.", &["route"])?,
+            possible_duplicates: counter(
+                "skep_log_possible_duplicates_total",
+                "Records sent again and stored behind a rollover of the data stream, so that they may be there twice.",
+                &["route"],
+            )?,
             gaps: counter("skep_log_gaps_total", "Places where lines were and are no more, by reason.", &["route", "reason"])?,
             retries: counter(
                 "skep_log_retries_total",
@@ -404,6 +412,7 @@ impl Metrics {
             read_bytes: of.read_bytes.with_label_values(&[name]),
             acknowledged: of.acknowledged.with_label_values(&[name]),
             duplicates: of.duplicates.with_label_values(&[name]),
+            possible_duplicates: of.possible_duplicates.with_label_values(&[name]),
             truncated: of.truncated.with_label_values(&[name]),
             cursor_errors: of.cursor_errors.with_label_values(&[name]),
             lag_seconds: of.lag_seconds.with_label_values(&[name]),

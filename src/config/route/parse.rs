@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Adapter, ElasticsearchSpec, FileSpec, Filter, Host, RouteSpec, Secret};
+use super::{Adapter, ElasticsearchSpec, FileSpec, Filter, Host, RouteSpec, Schema, Secret};
 use crate::config::units;
 use crate::logs::index::IndexPattern;
 
 /// The index where none is asked for: dated by the record's own time in UTC, so that a resend finds its first copy whenever it comes.
 const DEFAULT_INDEX: &str = "docker-logs-%Y.%m.%d";
 const DEFAULT_PORT: u16 = 9200;
-const COMMON: [&str; 7] = ["name", "schema", "when_full", "flush", "batch_bytes", "batch_records", "workers"];
-const ELASTICSEARCH: [&str; 8] = ["index", "manage_template", "user", "password_file", "api_key_file", "ca_file", "gzip", "timeout"];
+const COMMON: [&str; 6] = ["name", "schema", "when_full", "flush", "batch_bytes", "batch_records"];
+const ELASTICSEARCH: [&str; 10] =
+    ["workers", "index", "data_stream", "manage_template", "user", "password_file", "api_key_file", "ca_file", "gzip", "timeout"];
 const FILE: [&str; 3] = ["max_bytes", "max_age", "keep"];
 /// Adapters and options that the interface names and that are not there yet.
 const LATER_ADAPTERS: [&str; 13] = [
@@ -29,7 +30,7 @@ const LATER_ADAPTERS: [&str; 13] = [
     "raw+tcp",
     "raw+tls",
 ];
-const LATER_OPTIONS: [&str; 2] = ["data_stream", "dead_letter"];
+const LATER_OPTIONS: [&str; 1] = ["dead_letter"];
 /// Each worker has two batches and connections of its own.
 const MOST_WORKERS: u64 = 16;
 
@@ -89,7 +90,11 @@ impl<'a> Parser<'a> {
             return Err("name= is empty or has a control character in it; a word would do".to_owned());
         }
         self.only("when_full", "block", "drop_oldest is not there yet")?;
-        self.only("schema", "ecs", "schema=logstash is not there yet")?;
+        let schema = match self.take("schema").as_deref() {
+            None | Some("ecs") => Schema::Ecs,
+            Some("logstash") => Schema::Logstash,
+            Some(_) => return Err("schema= takes ecs or logstash".to_owned()),
+        };
         let flush = self.duration("flush", Duration::from_secs(1))?;
         let batch_bytes = usize::try_from(self.size("batch_bytes", 4 << 20)?).unwrap_or(usize::MAX);
         let batch_records = usize::try_from(self.number("batch_records", 5000)?).unwrap_or(usize::MAX);
@@ -118,7 +123,7 @@ impl<'a> Parser<'a> {
             let why = if LATER_OPTIONS.contains(&option.as_str()) { "is not there yet" } else { "is not known" };
             return Err(format!("{} {why}; {} takes {known}", called(option), self.scheme));
         }
-        Ok(RouteSpec { given_name, adapter, flush, batch_bytes, batch_records, workers, filter })
+        Ok(RouteSpec { given_name, adapter, flush, batch_bytes, batch_records, schema, workers, filter })
     }
 
     fn stdout(&self) -> Result<Adapter, String> {
@@ -182,9 +187,20 @@ impl<'a> Parser<'a> {
         if ca_file.is_some() && !tls {
             return Err("ca_file= is for TLS; elasticsearch+https:// would do".to_owned());
         }
-        let index = self.take("index");
-        let manage_template = self.switch("manage_template", index.as_deref().is_none_or(|index| index == DEFAULT_INDEX))?;
-        let index = index.unwrap_or_else(|| DEFAULT_INDEX.to_owned());
+        let (index, data_stream) = match (self.take("index"), self.take("data_stream")) {
+            (Some(_), Some(_)) => return Err("index= and data_stream= are both given; one of them would do".to_owned()),
+            (None, Some(name)) => {
+                if name.contains('%') || name.starts_with(".ds-") {
+                    return Err(
+                        "data_stream= takes a name without a date and not that of a backing index, as logs-docker-default".to_owned()
+                    );
+                }
+                (name, true)
+            }
+            (index, None) => (index.unwrap_or_else(|| DEFAULT_INDEX.to_owned()), false),
+        };
+        // Without a template a server would make an index of the data stream's name.
+        let manage_template = self.switch("manage_template", data_stream || index == DEFAULT_INDEX)?;
         IndexPattern::parse(&index)?;
         let gzip = self.switch("gzip", true)?;
         let timeout = self.duration("timeout", Duration::from_secs(60))?;
@@ -193,6 +209,7 @@ impl<'a> Parser<'a> {
             hosts,
             path,
             index,
+            data_stream,
             manage_template,
             user,
             password,
@@ -333,13 +350,21 @@ mod tests {
             ("elasticsearch", "begins with its adapter"),
             ("redis://a", "not known"),
             ("syslog://logstash:51415", "syslog is not there yet"),
-            ("elasticsearch://a?colour=red", "option colour is not known; elasticsearch takes index, manage_template"),
+            (
+                "elasticsearch://a?colour=red",
+                "option colour is not known; elasticsearch takes workers, index, data_stream, manage_template",
+            ),
             ("elasticsearch://a?workers=17", "1 to 16"),
             ("file:///out?workers=2", "one worker writes it"),
             ("stdout:?workers=2", "one worker writes it"),
             ("elasticsearch://a?keep=2", "option keep is not known"),
             ("elasticsearch://a?when_full=drop_oldest", "block only for now"),
-            ("stdout:?schema=logstash", "ecs only for now"),
+            ("stdout:?schema=gelf", "takes ecs or logstash"),
+            ("elasticsearch://a?data_stream=x&index=y", "both given"),
+            ("elasticsearch://a?data_stream=logs-%25Y", "without a date"),
+            ("elasticsearch://a?data_stream=.ds-logs-000001", "without a date"),
+            ("elasticsearch://a?data_stream=Logs", "small letters only"),
+            ("file:///out?data_stream=x", "option data_stream is not known"),
             ("elasticsearch://a?index=x&index=y", "given twice"),
             ("elasticsearch://a?X-Key=1", "an option is not known"),
             ("elasticsearch://a?X-Key=1&X-Key=2", "an option is given twice"),

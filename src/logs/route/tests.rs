@@ -248,3 +248,29 @@ fn what_a_filter_cannot_judge_is_counted() {
     running.end();
     assert_eq!(bench.taken(), 1);
 }
+
+/// The book's index, and documents as its dashboards look for them; the id is that of the other schema.
+#[test]
+fn documents_of_logstash() {
+    let ids = ["", "&schema=logstash&index=logstash-%Y.%m.%d&manage_template=true"].map(|options| {
+        let bench = Bench::new();
+        bench.create(1, "web", &Value::Null);
+        bench.write(1, "stderr", "no\n", 1);
+        let running = bench.run(options);
+        until("the line has arrived", || bench.taken() == 1);
+        running.end();
+        let server = bench.server.lock().unwrap();
+        let (id, document) = server.taken.iter().next().unwrap();
+        let document: Value = serde_json::from_str(document).unwrap();
+        assert_eq!(*id, document["event"]["id"]);
+        if !options.is_empty() {
+            assert_eq!(server.templates, ["/_index_template/skep-logstash"]);
+            assert_eq!(
+                (&document["host"], &document["severity_label"], &document["docker"]["hostname"]),
+                (&"node-1".into(), &"Error".into(), &"h0".into())
+            );
+        }
+        id.clone()
+    });
+    assert_eq!(ids[0], ids[1]);
+}

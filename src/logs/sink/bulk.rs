@@ -12,8 +12,10 @@ const REASON_BYTES: usize = 1024;
 /// What became of one item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It was taken (2xx).
+    /// It was taken (2xx), into the index that was expected, if one was.
     Taken,
+    /// It was taken (2xx), into another index.
+    Elsewhere,
     /// It was there already: 409 to a `create` with an id.
     Duplicate,
     /// The sink cannot take it now: 429, 5xx, or an index blocked because a disk is full.
@@ -35,17 +37,37 @@ pub(super) struct Refusal {
     pub(super) reason: String,
 }
 
-/// Reads the answer to a request of `sent` items.
+/// Reads the answer to a request of `sent` items, and compares the index that took an item with the one that was expected to.
 ///
 /// # Errors
 /// A word on it, when it is not the whole answer to that request: cut, garbage, or with another number of items. Then nothing is known of any item, and
 /// all are sent again; the ones that were taken come back as 409.
-pub(super) fn parse(body: &[u8], sent: usize) -> Result<Vec<Verdict>, &'static str> {
+pub(super) fn parse(body: &[u8], sent: usize, expected: Option<&str>) -> Result<Verdicts, &'static str> {
     let answer: Answer<'_> = serde_json::from_slice(body).map_err(|_| "it is not the JSON of a bulk answer")?;
-    if answer.items.0.len() != sent {
+    let items = answer.items.0;
+    if items.len() != sent {
         return Err("it has not one item for each record");
     }
-    answer.items.0.into_iter().map(|item| item.ok_or("an item has no status")).collect()
+    let mut index = None;
+    let mut verdicts = Vec::with_capacity(items.len());
+    for item in items {
+        let (verdict, of) = item.ok_or("an item has no status")?;
+        let is_elsewhere = verdict == Verdict::Taken && of.as_deref().zip(expected).is_some_and(|(of, expected)| of != expected);
+        if verdict == Verdict::Taken && of.is_some() {
+            index = of;
+        }
+        verdicts.push(if is_elsewhere { Verdict::Elsewhere } else { verdict });
+    }
+    Ok(Verdicts { verdicts, index: index.map(Cow::into_owned) })
+}
+
+/// A whole answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Verdicts {
+    /// One for each item.
+    pub(super) verdicts: Vec<Verdict>,
+    /// The index that took the last item that was taken, where the answer says so.
+    pub(super) index: Option<String>,
 }
 
 /// The error of a request that failed as a whole: `{"error":{"type":...,"reason":...},"status":...}`. `None` for what is no answer of Elasticsearch: a
@@ -68,13 +90,13 @@ struct Answer<'a> {
 }
 
 /// The verdicts, made while the answer is read; no tree of it is built. `None` for an item without a status.
-struct Items<'a>(Vec<Option<Verdict>>, std::marker::PhantomData<&'a ()>);
+struct Items<'a>(Vec<Option<(Verdict, Option<Cow<'a, str>>)>>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct List;
         impl<'de> Visitor<'de> for List {
-            type Value = Vec<Option<Verdict>>;
+            type Value = Vec<Option<(Verdict, Option<Cow<'de, str>>)>>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("the items of a bulk answer")
@@ -83,12 +105,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
                 let mut verdicts = Vec::new();
                 while let Some(Operation(result)) = items.next_element()? {
-                    verdicts.push(result.status.map(|status| verdict(status, result.error)));
+                    verdicts.push(result.status.map(|status| (verdict(status, result.error), result.index)));
                 }
                 Ok(verdicts)
             }
         }
-        deserializer.deserialize_seq(List).map(|verdicts| Self(verdicts, std::marker::PhantomData))
+        deserializer.deserialize_seq(List).map(Self)
     }
 }
 
@@ -106,7 +128,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Operation<'a> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut outcome = Outcome { status: None, error: None };
+                let mut outcome = Outcome { status: None, index: None, error: None };
                 while map.next_key::<IgnoredAny>()?.is_some() {
                     outcome = map.next_value()?;
                 }
@@ -120,6 +142,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Operation<'a> {
 #[derive(Deserialize)]
 struct Outcome<'a> {
     status: Option<u16>,
+    #[serde(borrow, default, rename = "_index")]
+    index: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     error: Option<Fault<'a>>,
 }
@@ -221,7 +245,7 @@ mod tests {
 
     #[test]
     fn each_item_gets_its_verdict_by_position() {
-        let verdicts = parse(MIXED, 9).unwrap();
+        let verdicts = parse(MIXED, 9, None).unwrap().verdicts;
         assert_eq!(verdicts[0], Verdict::Taken);
         assert_eq!(verdicts[1], Verdict::Duplicate);
         assert_eq!(verdicts[2], Verdict::Again(429));
@@ -241,18 +265,26 @@ mod tests {
     }
 
     #[test]
+    fn the_index_that_took_a_record_is_compared() {
+        let body = br#"{"items":[{"create":{"_index":"a","status":201}},{"create":{"_index":"b","status":201}},{"create":{"_index":"b","status":409}}]}"#;
+        let answer = parse(body, 3, Some("a")).unwrap();
+        assert_eq!((answer.verdicts, answer.index.as_deref()), (vec![Verdict::Taken, Verdict::Elsewhere, Verdict::Duplicate], Some("b")));
+        assert_eq!(parse(body, 3, None).unwrap().verdicts[1], Verdict::Taken, "nothing was expected");
+    }
+
+    #[test]
     fn an_answer_to_another_number_of_records_is_none() {
-        assert!(parse(MIXED, 8).is_err());
-        assert!(parse(br#"{"errors":false}"#, 1).is_err());
-        assert!(parse(br#"{"errors":false,"items":[{"create":{}}]}"#, 1).is_err());
-        assert!(parse(br#"{"errors":false,"items":[{}]}"#, 1).is_err());
-        assert!(parse(b"<html>", 1).is_err());
+        assert!(parse(MIXED, 8, None).is_err());
+        assert!(parse(br#"{"errors":false}"#, 1, None).is_err());
+        assert!(parse(br#"{"errors":false,"items":[{"create":{}}]}"#, 1, None).is_err());
+        assert!(parse(br#"{"errors":false,"items":[{}]}"#, 1, None).is_err());
+        assert!(parse(b"<html>", 1, None).is_err());
     }
 
     #[test]
     fn a_cut_answer_is_none() {
         for end in 0..MIXED.len() {
-            assert!(parse(&MIXED[..end], 9).is_err(), "cut at {end}");
+            assert!(parse(&MIXED[..end], 9, None).is_err(), "cut at {end}");
         }
     }
 
@@ -277,8 +309,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(body in proptest::collection::vec(any::<u8>(), 0..200), sent in 0usize..4) {
-            if let Ok(verdicts) = parse(&body, sent) {
-                prop_assert_eq!(verdicts.len(), sent);
+            if let Ok(answer) = parse(&body, sent, Some("x")) {
+                prop_assert_eq!(answer.verdicts.len(), sent);
             }
         }
 
@@ -286,7 +318,7 @@ mod tests {
         fn every_status_has_a_verdict_for_each_item(statuses in proptest::collection::vec(100u16..600, 0..50)) {
             let items: Vec<_> = statuses.iter().map(|status| serde_json::json!({"create": {"status": status}})).collect();
             let body = serde_json::to_vec(&serde_json::json!({"errors": true, "items": items})).unwrap();
-            let verdicts = parse(&body, statuses.len()).unwrap();
+            let verdicts = parse(&body, statuses.len(), None).unwrap().verdicts;
             for (status, verdict) in statuses.iter().zip(verdicts) {
                 prop_assert_eq!((200..300).contains(status), verdict == Verdict::Taken);
                 prop_assert_eq!(*status == 409, verdict == Verdict::Duplicate);

@@ -82,7 +82,7 @@ impl Sink {
         let name = spec.given_name.as_deref();
         match &spec.adapter {
             Adapter::Elasticsearch(of) => {
-                ElasticsearchSink::open(of, part, metrics, dead_letter).map(|sink| Self::Elasticsearch(Box::new(sink)))
+                ElasticsearchSink::open(of, spec.schema, part, metrics, dead_letter).map(|sink| Self::Elasticsearch(Box::new(sink)))
             }
             Adapter::File(of) => Ok(Self::File(FileSink::open(name, of, part, metrics))),
             Adapter::Stdout => StdoutSink::open(part, metrics).map(Self::Stdout),

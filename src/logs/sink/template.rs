@@ -2,27 +2,38 @@
 
 use serde_json::{Value, json};
 
+use crate::config::Schema;
+
 /// Above Elasticsearch's default and below what an operator would choose for a template of their own, which then wins.
 const PRIORITY: u32 = 50;
+/// The same for a data stream: above the 100 of Elasticsearch's own for `logs-*-*`, whose `@timestamp` has milliseconds. It is for that one name only.
+const PRIORITY_OF_STREAM: u32 = 150;
 
 /// What a template for an index pattern is called, and what it matches; `None` when the pattern has no fixed beginning, for then the template would
 /// match everybody's indices.
-pub(super) fn template(pattern: &str) -> Option<(String, Value)> {
+pub(super) fn template(pattern: &str, is_data_stream: bool, schema: Schema) -> Option<(String, Value)> {
     let fixed = pattern.split('%').next().unwrap_or_default();
     let name = fixed.trim_end_matches(['-', '.', '_']);
     if name.is_empty() {
         return None;
     }
     let matches = if pattern.contains('%') { format!("{fixed}*") } else { pattern.to_owned() };
-    let body = json!({
+    let strings = match schema {
+        Schema::Ecs => json!({ "type": "keyword", "ignore_above": 1024 }),
+        // As Logstash's own template has them: searched by word, and by FIELD.keyword as a whole.
+        Schema::Logstash => {
+            json!({ "type": "text", "norms": false, "fields": { "keyword": { "type": "keyword", "ignore_above": 256 } } })
+        }
+    };
+    let mut body = json!({
         "index_patterns": [matches],
-        "priority": PRIORITY,
+        "priority": if is_data_stream { PRIORITY_OF_STREAM } else { PRIORITY },
         "version": 1,
         "_meta": { "description": "Container logs of skep; written at each of its starts unless the route says manage_template=false." },
         "template": { "mappings": {
             "date_detection": false,
             "dynamic_templates": [{
-                "strings": { "match_mapping_type": "string", "mapping": { "type": "keyword", "ignore_above": 1024 } }
+                "strings": { "match_mapping_type": "string", "mapping": strings }
             }],
             "properties": {
                 "@timestamp": { "type": "date_nanos" },
@@ -32,6 +43,9 @@ pub(super) fn template(pattern: &str) -> Option<(String, Value)> {
             }
         } }
     });
+    if is_data_stream && let Some(body) = body.as_object_mut() {
+        body.insert("data_stream".to_owned(), json!({}));
+    }
     Some((format!("skep-{name}"), body))
 }
 
@@ -41,10 +55,29 @@ mod tests {
 
     #[test]
     fn it_matches_the_indices_of_its_pattern_only() {
-        let of = |pattern| template(pattern).map(|(name, body)| (name, body["index_patterns"][0].as_str().unwrap().to_owned()));
+        let of = |pattern| {
+            template(pattern, false, Schema::Ecs).map(|(name, body)| (name, body["index_patterns"][0].as_str().unwrap().to_owned()))
+        };
         assert_eq!(of("docker-logs-%Y.%m.%d"), Some(("skep-docker-logs".into(), "docker-logs-*".into())));
         assert_eq!(of("logs.%Y"), Some(("skep-logs".into(), "logs.*".into())));
         assert_eq!(of("one"), Some(("skep-one".into(), "one".into())));
         assert_eq!(of("%Y.%m.%d"), None);
+    }
+
+    #[test]
+    fn that_of_a_data_stream_says_so() {
+        let (name, body) = template("logs-docker-default", true, Schema::Ecs).unwrap();
+        assert_eq!(
+            (&*name, &body["data_stream"], &body["index_patterns"]),
+            ("skep-logs-docker-default", &json!({}), &json!(["logs-docker-default"]))
+        );
+        assert_eq!(template("one", false, Schema::Ecs).unwrap().1.get("data_stream"), None);
+    }
+
+    #[test]
+    fn strings_of_logstash_are_searched_by_word() {
+        let (_, body) = template("logstash-%Y.%m.%d", false, Schema::Logstash).unwrap();
+        let strings = &body["template"]["mappings"]["dynamic_templates"][0]["strings"]["mapping"];
+        assert_eq!((&strings["type"], &strings["fields"]["keyword"]["type"]), (&json!("text"), &json!("keyword")));
     }
 }

@@ -310,6 +310,33 @@ async fn a_template_that_is_refused_stops_nothing() {
     assert_eq!(shared.lock().unwrap().templates.len(), 1);
 }
 
+/// The first copy may be in the backing index before a rollover, and the second in the one behind it: that cannot be helped, and is counted.
+#[tokio::test]
+async fn a_resend_across_a_rollover_is_counted() {
+    let (address, shared) = start().await;
+    let backing = |name: &str| shared.lock().unwrap().backing = Some(format!(".ds-logs-x-{name}"));
+    backing("000001");
+    let setting = open(&format!("elasticsearch://{address}?data_stream=logs-x"));
+    let possible = || setting.counter("skep_log_possible_duplicates_total");
+    assert_eq!(setting.deliver(0..10).await, (10, 0, 0));
+    // Taken without an answer, and sent again to the same index: recognised.
+    script(&shared, [Reply::Close]);
+    assert_eq!((setting.deliver(10..20).await, possible()), ((0, 10, 0), 0));
+    // A rollover between two batches repeats nothing.
+    backing("000002");
+    assert_eq!((setting.deliver(20..30).await, possible()), ((10, 0, 0), 0));
+    // 429: nothing was taken, whatever rolls over meanwhile.
+    script(&shared, [Reply::Whole(429, ""), Reply::Items(vec![429, 201])]);
+    backing("000003");
+    assert_eq!((setting.deliver(30..40).await, possible()), ((10, 0, 0), 0));
+    script(&shared, [Reply::Roll(".ds-logs-x-000004")]);
+    assert_eq!((setting.deliver(40..50).await, possible()), ((10, 0, 0), 10));
+    let server = shared.lock().unwrap();
+    assert!(server.taken.contains_key(".ds-logs-x-000003/000040") && server.taken.contains_key(".ds-logs-x-000004/000040"));
+    let template: serde_json::Value = serde_json::from_str(&server.template_bodies[0]).unwrap();
+    assert_eq!((&template["data_stream"], &template["priority"]), (&serde_json::json!({}), &150.into()));
+}
+
 #[tokio::test]
 async fn a_sink_that_comes_later_gets_everything() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -30,6 +30,8 @@ pub(in crate::logs) enum Reply {
     Text(&'static str),
     /// Everything is taken, and the answer has that many bytes.
     Long(usize),
+    /// Everything is taken, the connection ends without an answer, and the data stream rolls over to this index.
+    Roll(&'static str),
     /// Everything is taken, and no answer comes.
     Silence,
 }
@@ -39,6 +41,9 @@ pub(in crate::logs) struct Server {
     pub(in crate::logs) script: VecDeque<Reply>,
     /// Documents by id.
     pub(in crate::logs) taken: BTreeMap<String, String>,
+    /// The backing index that takes records; an id is known in the index that took it only.
+    pub(in crate::logs) backing: Option<String>,
+    pub(in crate::logs) template_bodies: Vec<String>,
     /// Documents in the order in which they were taken.
     pub(in crate::logs) arrived: Vec<String>,
     /// Copies of one id that were offered when it was there already.
@@ -95,6 +100,7 @@ async fn handle(shared: Shared, request: Request<Incoming>) -> Result<Response<B
         }
         if head.method == "PUT" {
             server.templates.push(head.uri.path().to_owned());
+            server.template_bodies.push(text);
             return Ok(answer(server.template_status.unwrap_or(200), r#"{"acknowledged":true}"#));
         }
         assert_eq!(head.headers["content-type"], "application/x-ndjson");
@@ -116,7 +122,11 @@ async fn handle(shared: Shared, request: Request<Incoming>) -> Result<Response<B
         let mut items = Vec::new();
         for (pair, status) in lines.chunks(2).zip(statuses.iter().cycle()) {
             let action: serde_json::Value = serde_json::from_str(pair[0]).unwrap();
-            let id = action["create"]["_id"].as_str().unwrap().to_owned();
+            let mut id = action["create"]["_id"].as_str().unwrap().to_owned();
+            let index = server.backing.clone().unwrap_or_else(|| action["create"]["_index"].as_str().unwrap().to_owned());
+            if server.backing.is_some() {
+                id = format!("{index}/{id}");
+            }
             let status = match (*status, server.taken.contains_key(&id)) {
                 (201, true) => 409,
                 (status, _) => status,
@@ -131,10 +141,13 @@ async fn handle(shared: Shared, request: Request<Incoming>) -> Result<Response<B
             }
             let error = serde_json::json!({"type": match status { 400 => "mapper_parsing_exception", 404 => "index_not_found_exception", _ => "x" }, "reason": "r"});
             items.push(if status == 201 {
-                serde_json::json!({"create": {"status": 201}})
+                serde_json::json!({"create": {"_index": index, "status": 201}})
             } else {
                 serde_json::json!({"create": {"status": status, "error": error}})
             });
+        }
+        if let Reply::Roll(index) = &reply {
+            server.backing = Some((*index).to_owned());
         }
         (reply, serde_json::json!({"errors": true, "items": items}).to_string())
     };
