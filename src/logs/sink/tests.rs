@@ -479,51 +479,98 @@ async fn a_long_run_through_all_faults() {
     assert!(server.taken.iter().all(|(id, document)| document.contains(&format!("<{id}>"))));
 }
 
+/// Asks a real server, past the sink.
+async fn ask(address: &str, method: elasticsearch::http::Method, path: &str) -> serde_json::Value {
+    let url = elasticsearch::http::Url::parse(&format!("http://{address}")).unwrap();
+    let pool = elasticsearch::http::transport::SingleNodeConnectionPool::new(url);
+    let transport = elasticsearch::http::transport::TransportBuilder::new(pool).disable_proxy().build().unwrap();
+    let headers = elasticsearch::http::headers::HeaderMap::new();
+    transport.send::<Bytes, ()>(method, path, headers, None, None, None).await.unwrap().json().await.unwrap()
+}
+
+async fn get(address: &str, path: String) -> serde_json::Value {
+    ask(address, elasticsearch::http::Method::Get, &path).await
+}
+
+/// Records for an index, by number.
+fn batch_for(index: &str, numbers: std::ops::Range<u32>, document: &dyn Fn(u32) -> String) -> Batch {
+    let mut batch = Batch::default();
+    for number in numbers {
+        push(&mut batch, &format!("{{\"create\":{{\"_index\":\"{index}\",\"_id\":\"{number:06}\"}}}}\n"), &document(number));
+    }
+    batch
+}
+
+fn good(number: u32) -> String {
+    format!(
+        "{{\"@timestamp\":\"2026-11-20T08:00:00.123456789Z\",\"message\":\"line {number}\",\"host\":\"h\",\"log\":{{\"offset\":{number}}}}}"
+    )
+}
+
+const fn done(taken: u64, duplicates: u64, refused: u64) -> Delivery {
+    Delivery::Done { taken, duplicates, refused }
+}
+
 /// What a real server says, 7.17 for one: the document is taken once, the template came first, times keep their nanoseconds.
 #[tokio::test]
 #[ignore = "asks a real Elasticsearch or OpenSearch at SKEP_TEST_ELASTICSEARCH=host:port"]
 async fn a_real_server() {
     let address = std::env::var("SKEP_TEST_ELASTICSEARCH").unwrap();
     let index = format!("skep-test-{:x}", super::retry::random());
-    for gzip in [true, false] {
-        let setting = open(&format!("elasticsearch://{address}?index={index}-{gzip}-%25Y&manage_template=true&gzip={gzip}"));
-        let batch_of = |numbers: std::ops::Range<u32>, document: &dyn Fn(u32) -> String| {
-            let mut batch = Batch::default();
-            for number in numbers {
-                let action = format!("{{\"create\":{{\"_index\":\"{index}-{gzip}-2026\",\"_id\":\"{number:06}\"}}}}\n");
-                push(&mut batch, &action, &document(number));
-            }
-            batch
-        };
-        let good = |number| {
-            format!("{{\"@timestamp\":\"2026-11-20T08:00:00.123456789Z\",\"message\":\"line {number}\",\"log\":{{\"offset\":{number}}}}}")
-        };
-        let done = |taken, duplicates, refused| Delivery::Done { taken, duplicates, refused };
+    for (gzip, schema) in [(true, "ecs"), (false, "logstash")] {
+        let pattern = format!("{index}-{gzip}-%25Y");
+        let setting = open(&format!("elasticsearch://{address}?index={pattern}&manage_template=true&gzip={gzip}&schema={schema}"));
+        let index = format!("{index}-{gzip}-2026");
         let stop = CancellationToken::new();
         let who = setting.sink.probe().await.unwrap();
         assert!(who.contains(&address) && !who.contains("unknown"), "{who}");
-        assert_eq!(setting.sink.deliver(&batch_of(0..1000, &good), &stop).await, done(1000, 0, 0));
-        assert_eq!(setting.sink.deliver(&batch_of(500..1500, &good), &stop).await, done(500, 500, 0));
+        println!("{who}");
+        assert_eq!(setting.sink.deliver(&batch_for(&index, 0..1000, &good), &stop).await, done(1000, 0, 0));
+        assert_eq!(setting.sink.deliver(&batch_for(&index, 500..1500, &good), &stop).await, done(500, 500, 0));
         let one_bad = |number| if number == 1501 { "{\"@timestamp\":\"no time\"}".to_owned() } else { good(number) };
-        assert_eq!(setting.sink.deliver(&batch_of(1500..1503, &one_bad), &stop).await, done(2, 0, 1));
+        assert_eq!(setting.sink.deliver(&batch_for(&index, 1500..1503, &one_bad), &stop).await, done(2, 0, 1));
         let letters = setting.dead_letters();
         assert_eq!((letters.len(), &letters[0]["document"]["@timestamp"]), (1, &"no time".into()));
+        assert!(letters[0]["reason"].as_str().unwrap().contains("@timestamp"), "{}", letters[0]);
         let garbage = |number| if number == 1504 { "{\"@timestamp\":".to_owned() } else { good(number) };
-        assert_eq!(setting.sink.deliver(&batch_of(1503..1506, &garbage), &stop).await, done(2, 0, 1));
+        assert_eq!(setting.sink.deliver(&batch_for(&index, 1503..1506, &garbage), &stop).await, done(2, 0, 1));
         println!("{:#?}", setting.dead_letters());
 
-        let get = async |path: String| -> serde_json::Value {
-            let url = elasticsearch::http::Url::parse(&format!("http://{address}")).unwrap();
-            let pool = elasticsearch::http::transport::SingleNodeConnectionPool::new(url);
-            let transport = elasticsearch::http::transport::TransportBuilder::new(pool).disable_proxy().build().unwrap();
-            let (headers, method) = (elasticsearch::http::headers::HeaderMap::new(), elasticsearch::http::Method::Get);
-            transport.send::<Bytes, ()>(method, &path, headers, None, None, None).await.unwrap().json().await.unwrap()
-        };
-        let mapping = get(format!("{index}-{gzip}-2026/_mapping")).await;
-        let properties = &mapping[format!("{index}-{gzip}-2026")]["mappings"]["properties"];
+        let mapping = get(&address, format!("{index}/_mapping")).await;
+        let properties = &mapping[&index]["mappings"]["properties"];
         assert_eq!(properties["@timestamp"]["type"], "date_nanos");
         assert_eq!((&properties["message"]["type"], &properties["log"]["properties"]["offset"]["type"]), (&"text".into(), &"long".into()));
-        get(format!("{index}-{gzip}-2026/_refresh")).await;
-        assert_eq!(get(format!("{index}-{gzip}-2026/_count")).await["count"], 1504);
+        let host = &properties["host"];
+        let expected = if schema == "ecs" { ("keyword", None) } else { ("text", Some("keyword")) };
+        assert_eq!((host["type"].as_str().unwrap(), host["fields"]["keyword"]["type"].as_str()), expected);
+        get(&address, format!("{index}/_refresh")).await;
+        assert_eq!(get(&address, format!("{index}/_count")).await["count"], 1504);
     }
+}
+
+/// The first record makes the data stream, by the template that was put before it; its newest backing index knows what it has.
+#[tokio::test]
+#[ignore = "asks a real Elasticsearch or OpenSearch at SKEP_TEST_ELASTICSEARCH=host:port"]
+async fn a_real_servers_data_stream() {
+    let address = std::env::var("SKEP_TEST_ELASTICSEARCH").unwrap();
+    let name = format!("logs-skep.test-{:x}", super::retry::random());
+    let setting = open(&format!("elasticsearch://{address}?data_stream={name}"));
+    let stop = CancellationToken::new();
+    assert_eq!(setting.sink.deliver(&batch_for(&name, 0..1000, &good), &stop).await, done(1000, 0, 0));
+    assert_eq!(setting.sink.deliver(&batch_for(&name, 500..1500, &good), &stop).await, done(500, 500, 0));
+    let no_time = |number| if number == 1501 { "{\"message\":\"x\"}".to_owned() } else { good(number) };
+    assert_eq!(setting.sink.deliver(&batch_for(&name, 1500..1503, &no_time), &stop).await, done(2, 0, 1));
+    println!("{:#?}", setting.dead_letters());
+    let rolled = ask(&address, elasticsearch::http::Method::Post, &format!("{name}/_rollover")).await;
+    assert_eq!(rolled["rolled_over"], true, "{rolled}");
+    assert_eq!(setting.sink.deliver(&batch_for(&name, 2000..2010, &good), &stop).await, done(10, 0, 0));
+    assert_eq!(setting.counter("skep_log_possible_duplicates_total"), 0, "every answer was there");
+    // The limit that is told: the newest backing index does not know the ids of the one before.
+    assert_eq!(setting.sink.deliver(&batch_for(&name, 0..10, &good), &stop).await, done(10, 0, 0));
+    let mapping = get(&address, format!("{name}/_mapping")).await;
+    let backing: Vec<&String> = mapping.as_object().unwrap().keys().collect();
+    assert!(backing.len() == 2 && backing.iter().all(|index| index.starts_with(&format!(".ds-{name}-"))), "{backing:?}");
+    assert_eq!(mapping[backing[0]]["mappings"]["properties"]["@timestamp"]["type"], "date_nanos");
+    get(&address, format!("{name}/_refresh")).await;
+    assert_eq!(get(&address, format!("{name}/_count")).await["count"], 1522);
 }
