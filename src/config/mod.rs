@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use flag::{Flag, FlagKind};
-pub use route::{Adapter, ElasticsearchSpec, FileSpec, Filter, Host, RouteSpec, Schema, Secret, split_list};
+pub use route::{Adapter, ElasticsearchSpec, FileSpec, Filter, Host, RouteSpec, Schema, Secret, WhenFull, split_list};
 pub use settings::Settings;
 pub use web::{ClientAuth, Rate, Source, TlsFile, TlsVersion, User, WebFile};
 

@@ -25,10 +25,22 @@ pub struct RouteSpec {
     pub batch_records: usize,
     /// What its documents are made like.
     pub schema: Schema,
+    /// What becomes of its lines when the spool is full.
+    pub when_full: WhenFull,
     /// How many threads share its containers out; at least one.
     pub workers: usize,
     /// Which containers and streams it wants.
     pub filter: Filter,
+}
+
+/// What becomes of a route's lines when its sink does not take them and the spool is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenFull {
+    /// They stay as long as there is anything of a route that gives way; the engine itself cannot be held back.
+    #[default]
+    Block,
+    /// They give way.
+    DropOldest,
 }
 
 /// What documents are made like.
@@ -244,6 +256,9 @@ impl fmt::Display for RouteSpec {
         if self.schema == Schema::Logstash {
             options.push(("schema", "logstash".to_owned()));
         }
+        if self.when_full == WhenFull::DropOldest {
+            options.push(("when_full", "drop_oldest".to_owned()));
+        }
         if self.workers > 1 {
             options.push(("workers", self.workers.to_string()));
         }
@@ -335,8 +350,10 @@ mod tests {
 
     #[test]
     fn data_streams_and_schemas() {
-        let route =
-            RouteSpec::parse("elasticsearch://a?data_stream=logs-docker-default&schema=logstash&workers=3&filter.name=w*,x").unwrap();
+        let route = RouteSpec::parse(
+            "elasticsearch://a?data_stream=logs-docker-default&schema=logstash&workers=3&filter.name=w*,x&when_full=drop_oldest",
+        )
+        .unwrap();
         assert_eq!((route.schema, route.workers, &*route.name()), (Schema::Logstash, 3, "elasticsearch://a:9200/logs-docker-default"));
         let of = elasticsearch("elasticsearch://a?data_stream=logs-docker-default");
         assert_eq!((of.data_stream, of.manage_template), (true, true));

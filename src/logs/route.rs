@@ -26,7 +26,7 @@ use super::record::IndexPattern;
 use super::sink::{Delivery, Sink};
 use super::tail::{Begin, Buffers, Encoder, Progress, Tail};
 use super::{ContainerId, ContainerMeta};
-use crate::config::RouteSpec;
+use crate::config::{RouteSpec, WhenFull};
 use crate::telemetry::{Part, Parts, RouteMetrics};
 
 /// How long a stopping agent goes on reading.
@@ -374,6 +374,9 @@ impl Route {
         container.set_wanted(self.options.consumer, is_wanted);
         if is_wanted {
             self.unwanted.remove(id);
+            if self.options.spec.when_full == WhenFull::DropOldest {
+                container.gives_way(self.options.consumer);
+            }
         } else {
             if is_mine && filter.asks_who() && meta.name.is_empty() {
                 self.metrics.gap("unknown_container");

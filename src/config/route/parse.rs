@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Adapter, ElasticsearchSpec, FileSpec, Filter, Host, RouteSpec, Schema, Secret};
+use super::{Adapter, ElasticsearchSpec, FileSpec, Filter, Host, RouteSpec, Schema, Secret, WhenFull};
 use crate::config::units;
 use crate::logs::index::IndexPattern;
 
@@ -89,7 +89,11 @@ impl<'a> Parser<'a> {
         if given_name.as_deref().is_some_and(|name| name.is_empty() || name.chars().any(char::is_control)) {
             return Err("name= is empty or has a control character in it; a word would do".to_owned());
         }
-        self.only("when_full", "block", "drop_oldest is not there yet")?;
+        let when_full = match self.take("when_full").as_deref() {
+            None | Some("block") => WhenFull::Block,
+            Some("drop_oldest") => WhenFull::DropOldest,
+            Some(_) => return Err("when_full= takes block or drop_oldest".to_owned()),
+        };
         let schema = match self.take("schema").as_deref() {
             None | Some("ecs") => Schema::Ecs,
             Some("logstash") => Schema::Logstash,
@@ -123,7 +127,7 @@ impl<'a> Parser<'a> {
             let why = if LATER_OPTIONS.contains(&option.as_str()) { "is not there yet" } else { "is not known" };
             return Err(format!("{} {why}; {} takes {known}", called(option), self.scheme));
         }
-        Ok(RouteSpec { given_name, adapter, flush, batch_bytes, batch_records, schema, workers, filter })
+        Ok(RouteSpec { given_name, adapter, flush, batch_bytes, batch_records, schema, when_full, workers, filter })
     }
 
     fn stdout(&self) -> Result<Adapter, String> {
@@ -225,13 +229,6 @@ impl<'a> Parser<'a> {
     fn take(&mut self, key: &str) -> Option<String> {
         let at = self.options.iter().position(|(known, _)| known == key)?;
         Some(self.options.remove(at).1)
-    }
-
-    fn only(&mut self, key: &str, value: &str, otherwise: &str) -> Result<(), String> {
-        match self.take(key) {
-            Some(given) if given != value => Err(format!("{key}= takes {value} only for now ({otherwise})")),
-            _ => Ok(()),
-        }
     }
 
     fn switch(&mut self, key: &str, default: bool) -> Result<bool, String> {
@@ -358,7 +355,7 @@ mod tests {
             ("file:///out?workers=2", "one worker writes it"),
             ("stdout:?workers=2", "one worker writes it"),
             ("elasticsearch://a?keep=2", "option keep is not known"),
-            ("elasticsearch://a?when_full=drop_oldest", "block only for now"),
+            ("elasticsearch://a?when_full=drop_newest", "takes block or drop_oldest"),
             ("stdout:?schema=gelf", "takes ecs or logstash"),
             ("elasticsearch://a?data_stream=x&index=y", "both given"),
             ("elasticsearch://a?data_stream=logs-%25Y", "without a date"),

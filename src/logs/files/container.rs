@@ -31,6 +31,8 @@ pub(super) struct Consumer {
     pub(super) is_finished: bool,
     /// It has nothing to do with this container.
     pub(super) is_unwanted: bool,
+    /// At the bound of what is kept it gives way to others.
+    pub(super) gives_way: bool,
 }
 
 impl Consumer {
@@ -109,6 +111,11 @@ impl LoggedContainer {
     /// a moment more.
     pub fn finished(&self, consumer: usize) {
         self.update(consumer, |consumer| consumer.is_finished = true);
+    }
+
+    /// Tells that at the bound of what is kept this consumer's goes before that of others.
+    pub fn gives_way(&self, consumer: usize) {
+        self.update(consumer, |consumer| consumer.gives_way = true);
     }
 
     /// Tells whether this consumer reads this container at all. Of one that it does not want nothing is kept for it. Until the first call it does.

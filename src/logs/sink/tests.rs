@@ -115,6 +115,7 @@ async fn everything_is_taken_compressed_and_the_template_is_first() {
     let server = shared.lock().unwrap();
     assert_eq!((server.taken.len(), server.requests, server.gzip, server.conflicts), (150, 2, 2, 50));
     assert_eq!(server.templates, ["/es/_index_template/skep-docker-logs"]);
+    assert_eq!(server.authorizations.len(), 3, "nobody was asked which product it is");
     assert!(server.taken["000099"].contains("<000099>"));
     drop(server);
     assert_eq!(setting.counter("skep_log_duplicates_total"), 50);
