@@ -201,6 +201,11 @@ impl Config {
                     twin.name()
                 )));
             }
+            if let Some(path) = &route.dead_letter
+                && routes.iter().any(|known| known.dead_letter.as_ref() == Some(path))
+            {
+                return Err(Fault(format!("route: two routes write dead_letter={}: each takes a file of its own", path.display())));
+            }
             routes.push(route);
         }
         let given = settings.one("web.telemetry-path").unwrap_or("/metrics");

@@ -23,6 +23,8 @@ pub struct RouteSpec {
     pub batch_bytes: usize,
     /// Records at which a batch is sent.
     pub batch_records: usize,
+    /// The file for records that the sink refuses for good, where it is not to be the one in the state directory.
+    pub dead_letter: Option<PathBuf>,
     /// What its documents are made like.
     pub schema: Schema,
     /// What becomes of its lines when the spool is full.
@@ -253,6 +255,9 @@ impl fmt::Display for RouteSpec {
         options.push(("flush", duration_text(self.flush)));
         options.push(("batch_bytes", self.batch_bytes.to_string()));
         options.push(("batch_records", self.batch_records.to_string()));
+        if let Some(path) = &self.dead_letter {
+            options.push(("dead_letter", path.to_string_lossy().into_owned()));
+        }
         if self.schema == Schema::Logstash {
             options.push(("schema", "logstash".to_owned()));
         }
@@ -351,7 +356,7 @@ mod tests {
     #[test]
     fn data_streams_and_schemas() {
         let route = RouteSpec::parse(
-            "elasticsearch://a?data_stream=logs-docker-default&schema=logstash&workers=3&filter.name=w*,x&when_full=drop_oldest",
+            "elasticsearch://a?data_stream=logs-docker-default&schema=logstash&workers=3&filter.name=w*,x&when_full=drop_oldest&dead_letter=/d/l.ndjson",
         )
         .unwrap();
         assert_eq!((route.schema, route.workers, &*route.name()), (Schema::Logstash, 3, "elasticsearch://a:9200/logs-docker-default"));

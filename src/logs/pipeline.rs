@@ -92,7 +92,10 @@ impl Pipeline {
         for spec in &config.logs.routes {
             let name = spec.name();
             let of_route = metrics.route(&name);
-            let dead_letter = DeadLetter::new(Some(&config.logs.state_dir), &name, of_route.clone());
+            let dead_letter = match &spec.dead_letter {
+                Some(path) => DeadLetter::at(path, &name, of_route.clone()),
+                None => DeadLetter::new(Some(&config.logs.state_dir), &name, of_route.clone()),
+            };
             let opened = Sink::open_all(spec, parts, &of_route, &dead_letter).map_err(|why| Fault(format!("route {name}: {why}")))?;
             let positions = Arc::new(Positions::new(&name, spec.workers));
             for (worker, sink) in opened.into_iter().enumerate() {

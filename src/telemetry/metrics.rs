@@ -107,7 +107,7 @@ const GAPS: [&str; 4] = ["rotated_away", "spool_full", "truncated_file", "unknow
 const RETRIED: [&str; 14] =
     ["connect", "timeout", "answer", "write", "file", "400", "401", "403", "404", "413", "429", "500", "502", "503"];
 /// What else a sink says is `other`, for a label takes no text from outside.
-const DEAD_LETTERS: [&str; 9] = [
+const DEAD_LETTERS: [&str; 10] = [
     "mapper_parsing_exception",
     "document_parsing_exception",
     "illegal_argument_exception",
@@ -115,6 +115,7 @@ const DEAD_LETTERS: [&str; 9] = [
     "json_parse_exception",
     "x_content_parse_exception",
     "parse_exception",
+    "failure_store",
     "too_large",
     OTHER,
 ];

@@ -11,10 +11,21 @@ use crate::logs::index::IndexPattern;
 const DEFAULT_INDEX: &str = "docker-logs-%Y.%m.%d";
 const DEFAULT_PORT: u16 = 9200;
 const COMMON: [&str; 6] = ["name", "schema", "when_full", "flush", "batch_bytes", "batch_records"];
-const ELASTICSEARCH: [&str; 10] =
-    ["workers", "index", "data_stream", "manage_template", "user", "password_file", "api_key_file", "ca_file", "gzip", "timeout"];
+const ELASTICSEARCH: [&str; 11] = [
+    "workers",
+    "index",
+    "data_stream",
+    "manage_template",
+    "user",
+    "password_file",
+    "api_key_file",
+    "ca_file",
+    "gzip",
+    "timeout",
+    "dead_letter",
+];
 const FILE: [&str; 3] = ["max_bytes", "max_age", "keep"];
-/// Adapters and options that the interface names and that are not there yet.
+/// Adapters that the interface names and that are not there yet.
 const LATER_ADAPTERS: [&str; 13] = [
     "lumberjack",
     "lumberjack+tls",
@@ -30,7 +41,6 @@ const LATER_ADAPTERS: [&str; 13] = [
     "raw+tcp",
     "raw+tls",
 ];
-const LATER_OPTIONS: [&str; 1] = ["dead_letter"];
 /// Each worker has two batches and connections of its own.
 const MOST_WORKERS: u64 = 16;
 
@@ -94,6 +104,13 @@ impl<'a> Parser<'a> {
             Some("drop_oldest") => WhenFull::DropOldest,
             Some(_) => return Err("when_full= takes block or drop_oldest".to_owned()),
         };
+        let dead_letter = match &adapter {
+            Adapter::Elasticsearch(_) => self.take("dead_letter").map(PathBuf::from),
+            Adapter::File(_) | Adapter::Stdout => None,
+        };
+        if dead_letter.as_ref().is_some_and(|path| !path.is_absolute() || path.file_name().is_none()) {
+            return Err("dead_letter= takes the absolute path of a file".to_owned());
+        }
         let schema = match self.take("schema").as_deref() {
             None | Some("ecs") => Schema::Ecs,
             Some("logstash") => Schema::Logstash,
@@ -124,10 +141,9 @@ impl<'a> Parser<'a> {
         }
         if let Some((option, _)) = self.options.first() {
             let known = known.iter().chain(&COMMON).chain(&Filter::OPTIONS).copied().collect::<Vec<_>>().join(", ");
-            let why = if LATER_OPTIONS.contains(&option.as_str()) { "is not there yet" } else { "is not known" };
-            return Err(format!("{} {why}; {} takes {known}", called(option), self.scheme));
+            return Err(format!("{} is not known; {} takes {known}", called(option), self.scheme));
         }
-        Ok(RouteSpec { given_name, adapter, flush, batch_bytes, batch_records, schema, when_full, workers, filter })
+        Ok(RouteSpec { given_name, adapter, flush, batch_bytes, batch_records, dead_letter, schema, when_full, workers, filter })
     }
 
     fn stdout(&self) -> Result<Adapter, String> {
@@ -361,6 +377,8 @@ mod tests {
             ("elasticsearch://a?data_stream=logs-%25Y", "without a date"),
             ("elasticsearch://a?data_stream=.ds-logs-000001", "without a date"),
             ("elasticsearch://a?data_stream=Logs", "small letters only"),
+            ("elasticsearch://a?dead_letter=letters", "absolute path"),
+            ("stdout:?dead_letter=/d", "option dead_letter is not known"),
             ("file:///out?data_stream=x", "option data_stream is not known"),
             ("elasticsearch://a?index=x&index=y", "given twice"),
             ("elasticsearch://a?X-Key=1", "an option is not known"),

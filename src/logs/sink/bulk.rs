@@ -11,7 +11,7 @@ const REASON_BYTES: usize = 1024;
 
 /// What became of one item.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// It was taken (2xx), into the index that was expected, if one was.
     Taken,
     /// It was taken (2xx), into another index.
@@ -28,13 +28,13 @@ pub(super) enum Verdict {
 
 /// Why a sink does not take something.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub struct Refusal {
     /// The HTTP status, of the item or the request.
-    pub(super) status: u16,
+    pub status: u16,
     /// Elasticsearch's type of error; empty where it told none.
-    pub(super) kind: String,
+    pub kind: String,
     /// Its reason, cut to a kibibyte. It may quote the document, so it stands in the dead letter file only.
-    pub(super) reason: String,
+    pub reason: String,
 }
 
 /// Reads the answer to a request of `sent` items, and compares the index that took an item with the one that was expected to.
@@ -42,7 +42,7 @@ pub(super) struct Refusal {
 /// # Errors
 /// A word on it, when it is not the whole answer to that request: cut, garbage, or with another number of items. Then nothing is known of any item, and
 /// all are sent again; the ones that were taken come back as 409.
-pub(super) fn parse(body: &[u8], sent: usize, expected: Option<&str>) -> Result<Verdicts, &'static str> {
+pub fn parse(body: &[u8], sent: usize, expected: Option<&str>) -> Result<Verdicts, &'static str> {
     let answer: Answer<'_> = serde_json::from_slice(body).map_err(|_| "it is not the JSON of a bulk answer")?;
     let items = answer.items.0;
     if items.len() != sent {
@@ -63,16 +63,16 @@ pub(super) fn parse(body: &[u8], sent: usize, expected: Option<&str>) -> Result<
 
 /// A whole answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Verdicts {
+pub struct Verdicts {
     /// One for each item.
-    pub(super) verdicts: Vec<Verdict>,
+    pub verdicts: Vec<Verdict>,
     /// The index that took the last item that was taken, where the answer says so.
-    pub(super) index: Option<String>,
+    pub index: Option<String>,
 }
 
 /// The error of a request that failed as a whole: `{"error":{"type":...,"reason":...},"status":...}`. `None` for what is no answer of Elasticsearch: a
 /// proxy's page.
-pub(super) fn parse_error(status: u16, body: &[u8]) -> Option<Refusal> {
+pub fn parse_error(status: u16, body: &[u8]) -> Option<Refusal> {
     let whole: Whole<'_> = serde_json::from_slice(body).ok()?;
     Some(refusal(status, Some(whole.error)))
 }
@@ -105,7 +105,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
                 let mut verdicts = Vec::new();
                 while let Some(Operation(result)) = items.next_element()? {
-                    verdicts.push(result.status.map(|status| (verdict(status, result.error), result.index)));
+                    let is_stored_as_refused = result.failure_store.as_deref() == Some("used");
+                    let verdict = |status| if is_stored_as_refused { in_failure_store(status) } else { verdict(status, result.error) };
+                    verdicts.push(result.status.map(|status| (verdict(status), result.index)));
                 }
                 Ok(verdicts)
             }
@@ -128,7 +130,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Operation<'a> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut outcome = Outcome { status: None, index: None, error: None };
+                let mut outcome = Outcome { status: None, index: None, failure_store: None, error: None };
                 while map.next_key::<IgnoredAny>()?.is_some() {
                     outcome = map.next_value()?;
                 }
@@ -144,6 +146,9 @@ struct Outcome<'a> {
     status: Option<u16>,
     #[serde(borrow, default, rename = "_index")]
     index: Option<Cow<'a, str>>,
+    /// What a data stream that keeps refused documents in a store of their own says of it, with a 201: `used`. Elasticsearch from 8.19 and 9.1 on.
+    #[serde(borrow, default)]
+    failure_store: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     error: Option<Fault<'a>>,
 }
@@ -187,6 +192,17 @@ fn refusal(status: u16, error: Option<Fault<'_>>) -> Refusal {
     Refusal { status, kind, reason }
 }
 
+/// The document was refused, and lies where the data stream does not show it.
+fn in_failure_store(status: u16) -> Verdict {
+    match status {
+        200..=299 => {
+            let reason = "the document does not fit the data stream, and lies in its failure store".to_owned();
+            Verdict::Refused(Refusal { status, kind: "failure_store".to_owned(), reason })
+        }
+        _ => verdict(status, None),
+    }
+}
+
 fn verdict(status: u16, error: Option<Fault<'_>>) -> Verdict {
     match status {
         200..=299 => Verdict::Taken,
@@ -206,7 +222,7 @@ fn verdict(status: u16, error: Option<Fault<'_>>) -> Verdict {
 }
 
 /// Whether the fault is not the document's: it would meet every document, and goes away when somebody sets it right.
-pub(super) fn is_configuration(refusal: &Refusal) -> bool {
+pub fn is_configuration(refusal: &Refusal) -> bool {
     // A cluster that is full of shards answers validation_exception with 400 to the first document of each new day.
     const KINDS: [&str; 5] = [
         "index_not_found_exception",
@@ -270,6 +286,14 @@ mod tests {
         let answer = parse(body, 3, Some("a")).unwrap();
         assert_eq!((answer.verdicts, answer.index.as_deref()), (vec![Verdict::Taken, Verdict::Elsewhere, Verdict::Duplicate], Some("b")));
         assert_eq!(parse(body, 3, None).unwrap().verdicts[1], Verdict::Taken, "nothing was expected");
+    }
+
+    #[test]
+    fn what_lies_in_the_failure_store_was_refused() {
+        let body = br#"{"items":[{"create":{"_index":".fs-a","status":201,"failure_store":"used"}},{"create":{"_index":"a","status":201,"failure_store":"not_enabled"}}]}"#;
+        let answer = parse(body, 2, Some("a")).unwrap();
+        assert!(matches!(&answer.verdicts[0], Verdict::Refused(of) if of.kind == "failure_store"));
+        assert_eq!((&answer.verdicts[1], answer.index.as_deref()), (&Verdict::Taken, Some("a")));
     }
 
     #[test]

@@ -30,7 +30,7 @@ use crate::telemetry::RouteMetrics;
 /// Only this of an answer is of use; it makes it some thirty bytes a record.
 const FILTER: &str = "errors,items.*.status,items.*.error";
 /// Of a data stream also which of its backing indices took a record.
-const FILTER_OF_STREAM: &str = "errors,items.*.status,items.*.error,items.*._index";
+const FILTER_OF_STREAM: &str = "errors,items.*.status,items.*.error,items.*._index,items.*.failure_store";
 /// Bytes of an answer that are read at most; a request whose answer is longer is divided.
 const LONGEST_ANSWER: u64 = 32 << 20;
 /// Bytes from which compression takes milliseconds.

@@ -3,7 +3,7 @@
 //! `elasticsearch` sends, `bulk` reads the answer, `retry` decides (both pure), `template` is put before the first request; `file` and `stdout` write
 //! NDJSON; what a sink refuses for good lies in the `dead_letter` file.
 
-mod bulk;
+pub mod bulk;
 mod dead_letter;
 mod elasticsearch;
 mod file;
