@@ -141,7 +141,14 @@ struct Replay {
 impl Tail {
     /// A tail of `container`, beginning at `begin`.
     #[must_use]
-    pub fn new(container: Arc<LoggedContainer>, begin: Begin, options: &RouteOptions, metrics: &RouteMetrics) -> Self {
+    pub fn new(container: Arc<LoggedContainer>, mut begin: Begin, options: &RouteOptions, metrics: &RouteMetrics) -> Self {
+        let streams = options.spec.filter.streams();
+        if let Begin::At(position) = &mut begin {
+            // Of a stream that is not wanted any more nothing waits.
+            for (held, is_wanted) in position.held.iter_mut().zip(streams) {
+                *held = held.filter(|_| is_wanted);
+            }
+        }
         let meta = container.meta();
         let host = (options.host_name.clone(), options.host_id.clone());
         let schema = options.spec.schema;
@@ -162,7 +169,7 @@ impl Tail {
             replay: None,
             time,
             not_before: i64::MIN,
-            streams: options.spec.filter.streams(),
+            streams,
             moved: false,
             seen: None,
             host,
@@ -302,10 +309,6 @@ impl Tail {
         let is_there =
             |place: &Place| index(place.file).is_some_and(|index| chain.get(index).is_some_and(|file| place.offset >= file.base()));
         let mut held = position.held;
-        for (held, is_wanted) in held.iter_mut().zip(self.streams) {
-            // Of a stream that is not wanted any more nothing waits.
-            *held = held.filter(|_| is_wanted);
-        }
         for held in &mut held {
             if held.as_ref().is_some_and(|place| !is_there(place)) {
                 // The beginning of a line whose end is still to come.

@@ -213,6 +213,31 @@ fn what_a_filter_leaves_out_holds_nothing() {
     assert_eq!(cursor.containers[&id(1)].held, [None, None]);
 }
 
+/// A filter that comes at a restart: what a stream was held by is nothing to wait for any more, and nothing of the other is sent again.
+#[test]
+fn a_stream_that_is_left_out_later() {
+    let bench = Bench::new();
+    bench.create(1, "web", &Value::Null);
+    let part = "p".repeat(16 << 10);
+    bench.write(1, "stderr", &part, 1);
+    bench.write(1, "stdout", "a\n", 2);
+    let running = bench.run("");
+    until("the line has arrived", || bench.taken() == 1);
+    running.end();
+    let held = || {
+        let Found::Cursor(cursor) = CursorFile::new(&bench.root.path().join("state"), "es").load("es").unwrap() else { panic!() };
+        cursor.containers[&id(1)].held
+    };
+    assert!(held()[1].is_some());
+    bench.write(1, "stderr", "the end\n", 1);
+    bench.write(1, "stdout", "b\n", 3);
+    let running = bench.run("filter.sources=stdout");
+    until("the other line has arrived", || bench.taken() == 2);
+    running.end();
+    assert_eq!(bench.messages("web", "stdout"), ["a", "b"]);
+    assert_eq!((bench.server.lock().unwrap().conflicts, held()), (0, [None, None]));
+}
+
 /// A container is judged again when it gets another name, and one that is taken stays.
 #[test]
 fn a_name_that_comes_later_lets_a_container_in() {

@@ -370,6 +370,29 @@ async fn of_two_hosts_one_is_enough() {
     assert!(setting.degraded().unwrap().contains(&gone.to_string()), "the dead one is told");
 }
 
+/// A host that was away gets its share again when its rest is over.
+#[tokio::test]
+async fn a_host_that_comes_back_is_asked_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let away = listener.local_addr().unwrap();
+    drop(listener);
+    let (address, shared) = start().await;
+    let setting = open(&format!("elasticsearch://{away},{address}?manage_template=false"));
+    for number in 0..2 {
+        assert_eq!(setting.deliver(number * 10..number * 10 + 10).await, (10, 0, 0));
+    }
+    assert!(setting.degraded().unwrap().contains(&away.to_string()));
+    let back = Shared::default();
+    tokio::spawn(serve(TcpListener::bind(away).await.unwrap(), Arc::clone(&back)));
+    let (mut number, limit) = (2, std::time::Instant::now() + GUARD);
+    while count(&back) == 0 {
+        assert!(std::time::Instant::now() < limit, "it is never asked again");
+        assert_eq!(setting.deliver(number * 10..number * 10 + 10).await, (10, 0, 0));
+        number += 1;
+    }
+    assert_eq!((count(&shared) + count(&back), setting.degraded()), (usize::try_from(number).unwrap() * 10, None));
+}
+
 #[tokio::test]
 async fn a_stop_ends_the_waiting_and_acknowledges_nothing() {
     let (address, shared) = start().await;
