@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use flag::{Flag, FlagKind};
-pub use route::{Adapter, ElasticsearchSpec, FileSpec, Host, RouteSpec, Secret, split_list};
+pub use route::{Adapter, ElasticsearchSpec, FileSpec, Filter, Host, RouteSpec, Schema, Secret, WhenFull, split_list};
 pub use settings::Settings;
 pub use web::{ClientAuth, Rate, Source, TlsFile, TlsVersion, User, WebFile};
 
@@ -205,6 +205,11 @@ impl Config {
                     "route: two routes are called '{}', and cursors are kept by name: give one of them another with ?name=",
                     twin.name()
                 )));
+            }
+            if let Some(path) = &route.dead_letter
+                && routes.iter().any(|known| known.dead_letter.as_ref() == Some(path))
+            {
+                return Err(Fault(format!("route: two routes write dead_letter={}: each takes a file of its own", path.display())));
             }
             routes.push(route);
         }

@@ -4,7 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod filter;
+mod glob;
 mod parse;
+
+pub use filter::Filter;
 
 /// One route: where records go, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +23,36 @@ pub struct RouteSpec {
     pub batch_bytes: usize,
     /// Records at which a batch is sent.
     pub batch_records: usize,
+    /// The file for records that the sink refuses for good, where it is not to be the one in the state directory.
+    pub dead_letter: Option<PathBuf>,
+    /// What its documents are made like.
+    pub schema: Schema,
+    /// What becomes of its lines when the spool is full.
+    pub when_full: WhenFull,
+    /// How many threads share its containers out; at least one.
+    pub workers: usize,
+    /// Which containers and streams it wants.
+    pub filter: Filter,
+}
+
+/// What becomes of a route's lines when its sink does not take them and the spool is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenFull {
+    /// They stay as long as there is anything of a route that gives way; the engine itself cannot be held back.
+    #[default]
+    Block,
+    /// They give way.
+    DropOldest,
+}
+
+/// What documents are made like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Schema {
+    /// Field names of the Elastic Common Schema.
+    #[default]
+    Ecs,
+    /// As logspout's Logstash adapter and Logstash's syslog input make them.
+    Logstash,
 }
 
 /// Where a route's records go.
@@ -54,6 +88,8 @@ pub struct ElasticsearchSpec {
     pub hosts: Vec<Host>,
     /// The path before `/_bulk`, without a slash at its end: empty, or `/es`.
     pub path: String,
+    /// Whether `index` names a data stream.
+    pub data_stream: bool,
     /// The pattern of the index's name, with `%Y`, `%m`, `%d` and `%H` of the record's time; one that [`crate::logs::index::IndexPattern`] takes.
     pub index: String,
     /// Whether the index template is put before the first request.
@@ -203,7 +239,7 @@ impl fmt::Display for RouteSpec {
                     write!(f, "{}:***@", encode(user, ""))?;
                 }
                 write!(f, "{}{}", of.hosts_text(), encode(&of.path, "/"))?;
-                options.push(("index", of.index.clone()));
+                options.push((if of.data_stream { "data_stream" } else { "index" }, of.index.clone()));
                 options.push(("manage_template", of.manage_template.to_string()));
                 if let (Some(user), None) = (&of.user, &of.password) {
                     options.push(("user", user.clone()));
@@ -219,8 +255,24 @@ impl fmt::Display for RouteSpec {
         options.push(("flush", duration_text(self.flush)));
         options.push(("batch_bytes", self.batch_bytes.to_string()));
         options.push(("batch_records", self.batch_records.to_string()));
-        for (number, (key, value)) in options.iter().enumerate() {
-            write!(f, "{}{key}={}", if number == 0 { '?' } else { '&' }, encode(value, "/:,"))?;
+        if let Some(path) = &self.dead_letter {
+            options.push(("dead_letter", path.to_string_lossy().into_owned()));
+        }
+        if self.schema == Schema::Logstash {
+            options.push(("schema", "logstash".to_owned()));
+        }
+        if self.when_full == WhenFull::DropOldest {
+            options.push(("when_full", "drop_oldest".to_owned()));
+        }
+        if self.workers > 1 {
+            options.push(("workers", self.workers.to_string()));
+        }
+        let filters = self.filter.options();
+        // In a list of routes a comma before what looks like a scheme would begin another.
+        let shown = options.iter().map(|(key, value)| (key, encode(value, "/:,")));
+        let shown = shown.chain(filters.iter().map(|(key, value)| (key, encode(value, ":*"))));
+        for (number, (key, value)) in shown.enumerate() {
+            write!(f, "{}{key}={value}", if number == 0 { '?' } else { '&' })?;
         }
         Ok(())
     }
@@ -299,6 +351,21 @@ mod tests {
         );
         assert_eq!(split_list("elasticsearch+https://u:p@a,elasticsearch://b"), ["elasticsearch+https://u:p@a", "elasticsearch://b"]);
         assert!(split_list(" , ").is_empty());
+    }
+
+    #[test]
+    fn data_streams_and_schemas() {
+        let route = RouteSpec::parse(
+            "elasticsearch://a?data_stream=logs-docker-default&schema=logstash&workers=3&filter.name=w*,x&when_full=drop_oldest&dead_letter=/d/l.ndjson",
+        )
+        .unwrap();
+        assert_eq!((route.schema, route.workers, &*route.name()), (Schema::Logstash, 3, "elasticsearch://a:9200/logs-docker-default"));
+        let of = elasticsearch("elasticsearch://a?data_stream=logs-docker-default");
+        assert_eq!((of.data_stream, of.manage_template), (true, true));
+        assert!(!elasticsearch("elasticsearch://a?index=logstash-%Y.%m.%d&schema=logstash").manage_template);
+        assert_eq!(RouteSpec::parse(&route.to_string()).unwrap(), route);
+        let listed = RouteSpec::parse("stdout:?filter.labels=a:b%2Cstdout:c").unwrap().to_string();
+        assert_eq!(split_list(&listed), [&*listed]);
     }
 
     fn options() -> impl Strategy<Value = String> {

@@ -10,8 +10,8 @@ use crate::model::whole;
 use crate::swarm::identity::TaskIdentity;
 
 /// The dataset of container logs, where no label tells another.
-const DATASET: &str = "docker.logs";
-const DATASET_LABEL: &str = "skep.logs.dataset";
+pub(super) const DATASET: &str = "docker.logs";
+pub(super) const DATASET_LABEL: &str = "skep.logs.dataset";
 
 /// The rendered part of the documents of one container. It is rendered once, and copied behind every line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +69,11 @@ impl Enrichment {
         Self { tail, tty: meta.tty }
     }
 
+    /// With a tail that another schema rendered.
+    pub(super) const fn of_tail(tail: Vec<u8>, tty: bool) -> Self {
+        Self { tail, tty }
+    }
+
     /// The rest of a document, from behind the value of `event.id` to the closing brace.
     pub(super) fn tail(&self) -> &[u8] {
         &self.tail
@@ -81,7 +86,7 @@ impl Enrichment {
 }
 
 /// Appends the members that have a value which is not empty.
-fn members(list: &[(&str, Option<&str>)], out: &mut Vec<u8>) {
+pub(super) fn members(list: &[(&str, Option<&str>)], out: &mut Vec<u8>) {
     let mut first = true;
     for (name, value) in list {
         let Some(value) = value.filter(|value| !value.is_empty()) else { continue };
@@ -93,7 +98,7 @@ fn members(list: &[(&str, Option<&str>)], out: &mut Vec<u8>) {
     }
 }
 
-fn allowed_labels(meta: &ContainerMeta, allowed: &Regex, out: &mut Vec<u8>) {
+pub(super) fn allowed_labels(meta: &ContainerMeta, allowed: &Regex, out: &mut Vec<u8>) {
     let mut names = BTreeSet::new();
     for (name, value) in &meta.labels {
         // Elasticsearch refuses the whole record for a field whose name is blank, and for one that comes twice.

@@ -16,7 +16,9 @@ pub mod files;
 pub mod index;
 pub mod json;
 pub mod level;
+pub mod logstash;
 pub mod pipeline;
+pub mod positions;
 pub mod reader;
 pub mod record;
 pub mod route;
@@ -110,6 +112,8 @@ pub struct ContainerMeta {
     pub name: String,
     /// The image as it was asked for: `Config.Image`.
     pub image: String,
+    /// The name that it has for itself: `Config.Hostname`, empty where none is told.
+    pub host_name: String,
     /// Labels, by name.
     pub labels: std::collections::BTreeMap<String, String>,
     /// Whether it has a terminal.

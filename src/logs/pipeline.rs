@@ -1,4 +1,4 @@
-//! The log side as a whole: the state directory, the file table, and a thread for each route.
+//! The log side as a whole: the state directory, the file table, and a thread for each worker of each route.
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ContainerId;
 use super::files::{FileTable, TableOptions};
+use super::positions::Positions;
 use super::route::{Route, RouteOptions};
 use super::sink::{DeadLetter, Sink};
 use super::steer::Settings;
@@ -90,25 +91,34 @@ impl Pipeline {
         let steering = Settings::new(config.logs.multiline_gap);
         let mut options = Vec::new();
         let mut sinks = Vec::new();
-        for (consumer, spec) in config.logs.routes.iter().enumerate() {
+        for spec in &config.logs.routes {
             let name = spec.name();
             let of_route = metrics.route(&name);
-            let dead_letter = DeadLetter::new(Some(&config.logs.state_dir), &name, of_route.clone());
-            let sink = Arc::new(Sink::open(spec, parts, of_route, dead_letter).map_err(|why| Fault(format!("route {name}: {why}")))?);
-            sinks.push(Arc::clone(&sink));
-            let of = RouteOptions {
-                spec: spec.clone(),
-                consumer,
-                state: Some(config.logs.state_dir.clone()),
-                state_works: true,
-                backfill: backfill.clone(),
-                max_record_bytes: config.logs.max_record_bytes,
-                host_name: surroundings.node.name.clone(),
-                host_id: surroundings.node.id.clone(),
-                labels: config.logs.label.clone(),
-                steering: steering.clone(),
+            let dead_letter = match &spec.dead_letter {
+                Some(path) => DeadLetter::at(path, &name, of_route.clone()),
+                None => DeadLetter::new(Some(&config.logs.state_dir), &name, of_route.clone()),
             };
-            options.push((of, sink));
+            let opened = Sink::open_all(spec, parts, &of_route, &dead_letter).map_err(|why| Fault(format!("route {name}: {why}")))?;
+            let positions = Arc::new(Positions::new(&name, spec.workers));
+            for (worker, sink) in opened.into_iter().enumerate() {
+                let sink = Arc::new(sink);
+                let of = RouteOptions {
+                    spec: spec.clone(),
+                    worker,
+                    consumer: sinks.len(),
+                    positions: Arc::clone(&positions),
+                    state: Some(config.logs.state_dir.clone()),
+                    state_works: true,
+                    backfill: backfill.clone(),
+                    max_record_bytes: config.logs.max_record_bytes,
+                    host_name: surroundings.node.name.clone(),
+                    host_id: surroundings.node.id.clone(),
+                    labels: config.logs.label.clone(),
+                    steering: steering.clone(),
+                };
+                sinks.push(Arc::clone(&sink));
+                options.push((of, sink));
+            }
         }
         let start = Start {
             engine_root: surroundings.engine.as_ref().map(|engine| engine.docker_root_dir.clone()),

@@ -109,9 +109,15 @@ impl IdScope {
 ///
 /// `message` is the line with U+FFFD for what is not UTF-8, without colours unless they are to stay (the escape sequences `ESC [ … m` and `ESC [ … K`; all
 /// others stay), and, where the container has a terminal, without the carriage return that the terminal put before each line feed. `log.level` is there where
-/// the line tells one (see [`super::level`]). Where the line is JSON, or logfmt as a label says, `message` is its message, and its other fields are members of
-/// `app` (see [`super::steer::fields`]). `tags` is there where the line was cut, or is several. All else is the same for each line of its container.
-pub fn encode(line: &Line<'_>, of: &Enrichment, steering: &Steering, work: &mut Work, out: &mut Vec<u8>) -> Encoded {
+/// the line tells one (see [`super::level`]), and given back. Where the line is JSON, or logfmt as a label says, `message` is its message, and its other fields
+/// are members of `app` (see [`super::steer::fields`]). `tags` is there where the line was cut, or is several. All else is the same for each line of its container.
+pub fn encode(
+    line: &Line<'_>,
+    of: &Enrichment,
+    steering: &Steering,
+    work: &mut Work,
+    out: &mut Vec<u8>,
+) -> (Option<&'static str>, Encoded) {
     let message = match line.bytes {
         [message @ .., b'\r'] if of.tty() && line.cut.is_none() => message,
         message => message,
@@ -160,7 +166,7 @@ pub fn encode(line: &Line<'_>, of: &Enrichment, steering: &Steering, work: &mut 
     out.extend_from_slice(line.id.as_bytes());
     out.push(b'"');
     out.extend_from_slice(of.tail());
-    encoded
+    (level, encoded)
 }
 
 /// A message that has to be put together before it is written, or taken apart.
@@ -387,7 +393,7 @@ mod tests {
         let labels = labels.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned())).collect();
         let (steering, refused) = Steering::of(&ContainerMeta { labels, ..ContainerMeta::default() });
         let (mut out, mut work) = (Vec::new(), Work::default());
-        let encoded = encode(line, &enrichment(tty), &steering, &mut work, &mut out);
+        let (_, encoded) = encode(line, &enrichment(tty), &steering, &mut work, &mut out);
         assert!(refused.is_empty() || steering.redaction().is_some_and(Redaction::takes_all));
         (serde_json::from_slice(&out).unwrap(), encoded)
     }

@@ -1,8 +1,11 @@
 //! A route: from the file table to its sink.
 //!
-//! One thread a route. It reads what its containers wrote since its positions, a fair quantum each, assembles and encodes straight into a batch, and hands the batch
-//! to the sink. One batch is in flight, one is being filled; when both are full the route stops reading, and the log files are the queue. When every record of
-//! the batch in flight has its verdict, the positions behind it are saved and told to the table, in that order.
+//! One thread a route, or `workers=N` of them, which share the containers out by their ids and are consumers of the table each. A worker reads what its
+//! containers wrote since its positions, a fair quantum each, assembles and encodes straight into a batch, and hands the batch to its sink. One batch is in
+//! flight, one is being filled; when both are full it stops reading, and the log files are the queue. When every record of the batch in flight has its
+//! verdict, the positions behind it are saved and told to the table, in that order.
+//!
+//! What a container's filter or another worker's share leaves out is told to the table at once: nothing of it is kept for this consumer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -15,15 +18,16 @@ use regex::Regex;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::ContainerId;
 use super::batch::Batch;
-use super::cursor::{Cursor, CursorFile, Found, Position};
-use super::files::FileTable;
+use super::cursor::Position;
+use super::files::{FileTable, LoggedContainer};
+use super::positions::{Mark, Positions, worker_of};
 use super::record::IndexPattern;
 use super::sink::{Delivery, Sink};
 use super::steer::Settings;
 use super::tail::{Begin, Buffers, Encoder, Progress, Tail};
-use crate::config::RouteSpec;
+use super::{ContainerId, ContainerMeta};
+use crate::config::{RouteSpec, WhenFull};
 use crate::telemetry::{Part, Parts, RouteMetrics};
 
 /// How long a stopping agent goes on reading.
@@ -41,8 +45,12 @@ const KEPT_POSITIONS: usize = 256;
 pub struct RouteOptions {
     /// The route.
     pub spec: RouteSpec,
-    /// Its index among the table's consumers.
+    /// Which of the route's workers it is.
+    pub worker: usize,
+    /// The worker's index among the table's consumers.
     pub consumer: usize,
+    /// The positions of all workers.
+    pub positions: Arc<Positions>,
     /// Where its cursor is kept; `None` when there is no state directory to write to, and the cursor lives as long as the process.
     pub state: Option<PathBuf>,
     /// Whether the state directory could be used at the start. If not, a cursor that cannot be read is none: the logs are shipped all the same.
@@ -79,21 +87,24 @@ pub struct Route {
     runtime: Handle,
     metrics: RouteMetrics,
     state_part: Part,
-    cursor: Cursor,
-    cursor_file: Option<CursorFile>,
-    /// The cursor on the disk is older than the one in memory.
-    is_unsaved: bool,
+    positions: Arc<Positions>,
+    /// What the cursor on the disk does not have of what this worker put.
+    unsaved: Option<Mark>,
     /// Positions that the table is not told yet, for the cursor that has them is not saved.
     owed: Vec<(ContainerId, Position)>,
     /// When the cursor was last tried to be saved.
     tried: Option<Instant>,
-    /// Whether the cursor was there: then a container that it does not know is newer than it.
-    has_history: bool,
+    /// When positions that made no record were last saved.
+    settled: Option<Instant>,
     /// Whether all containers of the start have been met: then one that is met is new.
     has_begun: bool,
     tails: BTreeMap<ContainerId, Tail>,
     /// Removed containers that are done with here, and still in the table for another route.
     finished: BTreeSet<ContainerId>,
+    /// Containers that another worker has or that the filter leaves out, with what they were judged by.
+    unwanted: BTreeMap<ContainerId, Arc<ContainerMeta>>,
+    /// The table's list as it was when containers that it does not have any more were forgotten.
+    listed: Option<Arc<Vec<Arc<LoggedContainer>>>>,
     /// The container behind which the next round begins.
     turn: Option<ContainerId>,
     filling: Batch,
@@ -127,24 +138,9 @@ impl Route {
     ) -> Result<Self, String> {
         let name = options.spec.name();
         let state_part = parts.part("logs.state");
-        let cursor_file = options.state.as_deref().map(|state| CursorFile::new(state, &name));
-        let mut has_history = false;
-        let mut cursor = Cursor::default();
-        if let Some(file) = &cursor_file {
-            match file.load(&name) {
-                Err(error) if options.state_works => return Err(format!("its cursor cannot be read: {error}")),
-                Err(error) => tracing::warn!(route = name, "begins anew, for its cursor cannot be read: {error}"),
-                Ok(Found::Cursor(found)) => {
-                    cursor = found;
-                    has_history = true;
-                }
-                Ok(Found::Nothing) => {}
-                Ok(Found::Odd(why)) => {
-                    tracing::error!(route = name, "{why}; the route begins anew, and what is sent again is recognised by its id")
-                }
-            }
-        }
-        sink.restore(cursor.sink.as_ref())?;
+        let positions = Arc::clone(&options.positions);
+        positions.load(options.state.as_deref(), options.state_works)?;
+        sink.restore(positions.read(|cursor| cursor.sink.clone()).as_ref())?;
         let index = sink.index().map(IndexPattern::parse).transpose()?;
         Ok(Self {
             options,
@@ -155,15 +151,16 @@ impl Route {
             runtime,
             metrics,
             state_part,
-            cursor,
-            cursor_file,
-            is_unsaved: false,
+            positions,
+            unsaved: None,
             owed: Vec::new(),
             tried: None,
-            has_history,
+            settled: None,
             has_begun: false,
             tails: BTreeMap::new(),
             finished: BTreeSet::new(),
+            unwanted: BTreeMap::new(),
+            listed: None,
             turn: None,
             filling: Batch::new(),
             filling_since: None,
@@ -209,9 +206,7 @@ impl Route {
             }
         }
         // The output's length is not asked for: a write that was given up may still come to its end, and nothing of it is acknowledged.
-        if self.is_unsaved {
-            self.save();
-        }
+        self.save();
     }
 
     /// How long to sleep when there is nothing to read.
@@ -252,20 +247,13 @@ impl Route {
 
     /// Saves positions and tells them to the table: first the disk, then whoever may throw files away.
     fn settle(&mut self, positions: Vec<(ContainerId, Position)>) {
-        let nothing_new = positions.is_empty();
-        for (id, position) in &positions {
-            self.cursor.containers.insert(id.clone(), position.clone());
-        }
-        let sink = self.sink.checkpoint();
-        if nothing_new && sink == self.cursor.sink && self.has_history {
-            return;
-        }
-        self.cursor.sink = sink;
+        let Some(mark) = self.positions.put(&positions, self.sink.checkpoint()) else { return };
+        self.unsaved = Some(mark);
         self.owed.extend(positions);
         self.save();
         // A sink that is cut back to the cursor at the next start loses what is written beyond it, when the files that it came from are gone by then. So
         // nobody may throw them away, and nothing more is written, until the cursor is on the disk.
-        if !self.is_unsaved || self.cursor.sink.is_none() || !self.has_history {
+        if self.unsaved.is_none() || !self.positions.is_cut_back() {
             self.acknowledge_owed();
         }
     }
@@ -282,26 +270,28 @@ impl Route {
     fn pay(&mut self) -> bool {
         if !self.owed.is_empty() && self.tried.is_none_or(|at| at.elapsed() >= PULSE) {
             self.save();
-            if !self.is_unsaved {
+            if self.unsaved.is_none() {
                 self.acknowledge_owed();
             }
         }
         self.owed.is_empty()
     }
 
+    /// Saves what is not saved.
     fn save(&mut self) {
+        let Some(mark) = self.unsaved else { return };
         self.tried = Some(Instant::now());
-        let Some(file) = &mut self.cursor_file else { return };
-        match file.save(&self.name, &self.cursor) {
+        match self.positions.save(mark) {
             Ok(()) => {
-                self.has_history = true;
-                self.is_unsaved = false;
-                self.state_part.ok();
+                self.unsaved = None;
+                // Without a directory there is nothing to be said of it.
+                if self.options.state.is_some() {
+                    self.state_part.ok();
+                }
             }
             Err(error) => {
-                self.is_unsaved = true;
                 self.metrics.cursor_errors.inc();
-                self.state_part.degraded(if self.cursor.sink.is_some() && self.has_history {
+                self.state_part.degraded(if self.positions.is_cut_back() {
                     format!("the cursor of {} cannot be saved: {error}; its records wait in their log files until it can", self.name)
                 } else {
                     format!(
@@ -328,60 +318,85 @@ impl Route {
         }
         let containers = self.table.containers();
         for container in containers.iter() {
+            let id = container.id();
             // One that is done with and came back is read on.
-            if self.tails.contains_key(container.id()) || (container.is_removed() && self.finished.contains(container.id())) {
+            if self.tails.contains_key(id) || (container.is_removed() && self.finished.contains(id)) || !self.wants(container) {
                 continue;
             }
-            self.finished.remove(container.id());
-            let begin = match self.cursor.containers.get(container.id()) {
-                Some(position) => Begin::At(Box::new(position.clone())),
-                None if self.has_history || self.has_begun => Begin::Oldest,
+            self.finished.remove(id);
+            let begin = match self.positions.read(|cursor| cursor.containers.get(id).cloned()) {
+                Some(position) => Begin::At(Box::new(position)),
+                None if self.has_begun || self.positions.has_history(self.options.worker) => Begin::Oldest,
                 None => self.options.backfill.clone(),
             };
             let tail = Tail::new(Arc::clone(container), begin, &self.options, &self.metrics);
-            self.tails.insert(container.id().clone(), tail);
+            self.tails.insert(id.clone(), tail);
         }
         if !self.has_begun {
             // From now on a container that the cursor does not know is a new one, also after a restart. Nothing has been read yet.
             self.has_begun = true;
-            let positions = if self.has_history { Vec::new() } else { self.tails.values().filter_map(Tail::position).collect() };
+            let has_history = self.positions.has_history(self.options.worker);
+            let positions = if has_history { Vec::new() } else { self.tails.values().filter_map(Tail::position).collect() };
+            self.positions.begin(self.options.worker);
             self.settle(positions);
         }
-        let cursor = &self.cursor;
         // What is owed may still have to be read again by the next start.
-        let nothing_owed = self.owed.is_empty();
-        let gone: Vec<ContainerId> = self
-            .tails
-            .iter()
-            .filter(|(id, tail)| nothing_owed && tail.is_finished(cursor.containers.get(id)))
-            .map(|(id, _)| id.clone())
-            .collect();
+        let gone: Vec<ContainerId> = if self.owed.is_empty() {
+            let tails = self.tails.iter();
+            self.positions
+                .read(|cursor| tails.filter(|(id, tail)| tail.is_finished(cursor.containers.get(id))).map(|(id, _)| id.clone()).collect())
+        } else {
+            Vec::new()
+        };
         for id in gone {
             if let Some(tail) = self.tails.remove(&id) {
                 tail.finish(self.options.consumer);
                 self.finished.insert(id);
             }
         }
-        if !self.finished.is_empty() {
-            // The table forgets a container when every route is done with it.
+        if !self.listed.as_ref().is_some_and(|listed| Arc::ptr_eq(listed, &containers)) {
+            // The table forgets a container when every consumer is done with it.
             let known: BTreeSet<&ContainerId> = containers.iter().map(|container| container.id()).collect();
             self.finished.retain(|id| known.contains(id));
+            self.unwanted.retain(|id, _| known.contains(id));
+            self.listed = Some(containers);
         }
         self.forget_the_oldest();
     }
 
+    /// Whether a container is this worker's, and the filter lets it in. One that is wanted stays so for as long as the agent knows it; one that is not is
+    /// judged again when its description is another.
+    fn wants(&mut self, container: &LoggedContainer) -> bool {
+        let (id, meta) = (container.id(), container.meta());
+        if self.unwanted.get(id).is_some_and(|judged| Arc::ptr_eq(judged, &meta)) {
+            return false;
+        }
+        let filter = &self.options.spec.filter;
+        let is_mine = worker_of(id, self.positions.workers()) == self.options.worker;
+        let is_wanted = is_mine && filter.wants(id, &meta);
+        container.set_wanted(self.options.consumer, is_wanted);
+        if is_wanted {
+            self.unwanted.remove(id);
+            if self.options.spec.when_full == WhenFull::DropOldest {
+                container.gives_way(self.options.consumer);
+            }
+        } else {
+            if is_mine && filter.asks_who() && meta.name.is_empty() {
+                self.metrics.gap("unknown_container");
+            }
+            self.unwanted.insert(id.clone(), meta);
+        }
+        is_wanted
+    }
+
     /// Positions of containers that are gone are kept for a while: a directory that was out of reach for a moment must not be sent again. The
     /// oldest are dropped beyond a bound. What the table knows is not gone: it may keep a removed container's lines for another route, also over a restart.
-    fn forget_the_oldest(&mut self) {
-        let known = self.tails.len() + self.finished.len();
-        if self.cursor.containers.len().saturating_sub(known) <= KEPT_POSITIONS {
-            return;
-        }
-        let is_gone = |id: &ContainerId| !self.tails.contains_key(id) && !self.finished.contains(id);
-        let oldest = self.cursor.containers.iter().filter(|(id, _)| is_gone(id)).min_by_key(|(_, position)| position.time);
-        if let Some(id) = oldest.map(|(id, _)| id.clone()) {
-            self.cursor.containers.remove(&id);
-        }
+    fn forget_the_oldest(&self) {
+        let (worker, workers) = (self.options.worker, self.positions.workers());
+        self.positions.forget_oldest(KEPT_POSITIONS / workers, |id| {
+            let is_known = self.tails.contains_key(id) || self.finished.contains(id) || self.unwanted.contains_key(id);
+            !is_known && worker_of(id, workers) == worker
+        });
     }
 
     /// Reads a quantum of each container into the batch. Whether anything was read.
@@ -392,7 +407,8 @@ impl Route {
             return false;
         }
         let max = (spec.batch_bytes, spec.batch_records);
-        let mut encoder = Encoder { batch: &mut self.filling, index: self.index.as_ref(), metrics: &self.metrics, max };
+        let mut encoder =
+            Encoder { batch: &mut self.filling, index: self.index.as_ref(), schema: spec.schema, metrics: &self.metrics, max };
         let mut progressed = false;
         // Those behind the last turn first, then the others: when the batch is full before all had theirs, the next round begins where this one ended.
         let (behind, before) = match self.turn.take() {
@@ -425,9 +441,13 @@ impl Route {
         let spec = &self.options.spec;
         if self.filling.is_empty() {
             // Entries that made no record (malformed ones) and parts that wait move positions too, without a request.
-            let moved: Vec<_> = self.tails.values_mut().filter_map(Tail::take_moved).collect();
-            if !moved.is_empty() {
-                self.settle(moved);
+            // What is left out by a filter can be much, and each save is a write to the disk.
+            if hurry || self.settled.is_none_or(|at| at.elapsed() >= spec.flush) {
+                let moved: Vec<_> = self.tails.values_mut().filter_map(Tail::take_moved).collect();
+                if !moved.is_empty() {
+                    self.settled = Some(Instant::now());
+                    self.settle(moved);
+                }
             }
             return;
         }
@@ -457,11 +477,16 @@ impl Route {
             let nanoseconds = i64::try_from(now).unwrap_or(i64::MAX).saturating_sub(oldest).max(0);
             Duration::from_nanos(nanoseconds.unsigned_abs()).as_secs_f64()
         });
-        self.metrics.lag_seconds.set(age);
-        if self.lag_measured.is_none_or(|at| at.elapsed() >= LAG_EVERY) {
+        let bytes = self.lag_measured.is_none_or(|at| at.elapsed() >= LAG_EVERY).then(|| {
             self.lag_measured = Some(Instant::now());
-            let bytes: u64 = self.tails.iter().map(|(id, tail)| tail.unacknowledged(self.cursor.containers.get(id))).sum();
-            self.metrics.lag_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        }
+            let acknowledged = |id: &ContainerId| self.positions.read(|cursor| cursor.containers.get(id).cloned());
+            self.tails.iter().map(|(id, tail)| tail.unacknowledged(acknowledged(id).as_ref())).sum()
+        });
+        let (age, bytes) = self.positions.measure(self.options.worker, age, bytes);
+        self.metrics.lag_seconds.set(age);
+        self.metrics.lag_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 }
+
+#[cfg(test)]
+mod tests;

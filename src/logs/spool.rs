@@ -278,6 +278,8 @@ struct Description {
     version: u32,
     name: String,
     image: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    host_name: String,
     labels: BTreeMap<String, String>,
     tty: bool,
     log_driver: String,
@@ -291,11 +293,12 @@ struct Description {
 
 impl Description {
     fn new(meta: &ContainerMeta, order: &[Fingerprint]) -> Self {
-        let ContainerMeta { name, image, labels, tty, log_driver, max_file, running, logspout } = meta.clone();
+        let ContainerMeta { name, image, host_name, labels, tty, log_driver, max_file, running, logspout } = meta.clone();
         Self {
             version: 1,
             name,
             image,
+            host_name,
             labels,
             tty,
             log_driver,
@@ -307,8 +310,8 @@ impl Description {
     }
 
     fn meta(self) -> ContainerMeta {
-        let Self { name, image, labels, tty, log_driver, max_file, running, logspout, .. } = self;
-        ContainerMeta { name, image, labels, tty, log_driver, max_file, running, logspout }
+        let Self { name, image, host_name, labels, tty, log_driver, max_file, running, logspout, .. } = self;
+        ContainerMeta { name, image, host_name, labels, tty, log_driver, max_file, running, logspout }
     }
 }
 

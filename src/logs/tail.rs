@@ -8,13 +8,15 @@ use super::batch::Batch;
 use super::cursor::Position;
 use super::enrich::Enrichment;
 use super::files::{LogFile, LoggedContainer};
+use super::logstash;
 use super::reader::json_file;
 use super::record::{self, IndexPattern};
 use super::route::RouteOptions;
 use super::steer::group::SLACK;
 use super::steer::limit::Withheld;
 use super::steer::{Encoded, Settings, Steering, Work};
-use super::{ContainerMeta, Fingerprint, Place, Stream};
+use super::{ContainerId, ContainerMeta, Fingerprint, Place, Stream};
+use crate::config::Schema;
 use crate::telemetry::RouteMetrics;
 
 /// What is read of a file at one time.
@@ -64,6 +66,8 @@ pub struct Encoder<'a> {
     pub batch: &'a mut Batch,
     /// The index of action lines; `None` for sinks without.
     pub index: Option<&'a IndexPattern>,
+    /// What documents are made like.
+    pub schema: Schema,
     /// The route's numbers.
     pub metrics: &'a RouteMetrics,
     /// Bytes and records at which the batch is full.
@@ -85,7 +89,10 @@ impl Encoder<'_> {
         if let Some(index) = self.index {
             record::action(index, line, draft.out());
         }
-        let encoded = record::encode(line, of, steering, work, draft.document());
+        let encoded = match self.schema {
+            Schema::Ecs => record::encode(line, of, steering, work, draft.document()).1,
+            Schema::Logstash => logstash::encode(line, of, steering, work, draft.document()),
+        };
         match draft.commit(line.time, line.id) {
             Ok(()) => {
                 self.metrics.read.inc();
@@ -129,11 +136,14 @@ pub struct Tail {
     time: i64,
     /// Lines before this time are not wanted.
     not_before: i64,
+    /// By stream, whether the route wants it. One that it does not want never reaches the assembler, so that it holds nothing.
+    streams: [bool; 2],
     /// Whether the position has moved since it was taken.
     moved: bool,
     /// The container's counter of changes when there was nothing more to read.
     seen: Option<u64>,
     host: (String, Option<String>),
+    schema: Schema,
     labels: Option<regex::Regex>,
     metrics: RouteMetrics,
 }
@@ -150,10 +160,18 @@ struct Replay {
 impl Tail {
     /// A tail of `container`, beginning at `begin`.
     #[must_use]
-    pub fn new(container: Arc<LoggedContainer>, begin: Begin, options: &RouteOptions, metrics: &RouteMetrics) -> Self {
+    pub fn new(container: Arc<LoggedContainer>, mut begin: Begin, options: &RouteOptions, metrics: &RouteMetrics) -> Self {
+        let streams = options.spec.filter.streams();
+        if let Begin::At(position) = &mut begin {
+            // Of a stream that is not wanted any more nothing waits.
+            for (held, is_wanted) in position.held.iter_mut().zip(streams) {
+                *held = held.filter(|_| is_wanted);
+            }
+        }
         let meta = container.meta();
         let host = (options.host_name.clone(), options.host_id.clone());
-        let enrichment = Enrichment::new(container.id(), &meta, &host.0, host.1.as_deref(), options.labels.as_ref());
+        let schema = options.spec.schema;
+        let enrichment = enrichment(container.id(), &meta, &host, options.labels.as_ref(), schema);
         let (mut steering, refused) = Steering::of(&meta);
         options.steering.tell(container.id(), &meta, &refused, metrics);
         let (mut assembler, time) = match &begin {
@@ -179,9 +197,11 @@ impl Tail {
             replay: None,
             time,
             not_before: i64::MIN,
+            streams,
             moved: false,
             seen: None,
             host,
+            schema,
             labels: options.labels.clone(),
             metrics: metrics.clone(),
         };
@@ -349,7 +369,7 @@ impl Tail {
         let is_ended = self.container.is_ended();
         let meta = self.container.meta();
         if !Arc::ptr_eq(&meta, &self.meta) {
-            self.enrichment = Enrichment::new(self.container.id(), &meta, &self.host.0, self.host.1.as_deref(), self.labels.as_ref());
+            self.enrichment = enrichment(self.container.id(), &meta, &self.host, self.labels.as_ref(), self.schema);
             if meta.labels != self.meta.labels {
                 self.steer(&meta, &mut buffers.work, encoder);
             }
@@ -555,7 +575,8 @@ impl Tail {
             }
             if let Ok(entry) = parsed {
                 self.time = self.time.max(entry.time);
-                if entry.time >= self.not_before && self.wants(entry.stream, start) {
+                let is_wanted = self.streams.get(entry.stream.index()).copied().unwrap_or(true);
+                if is_wanted && entry.time >= self.not_before && self.wants(entry.stream, start) {
                     let (enrichment, steering, work) = (&self.enrichment, &mut self.steering, &mut *work);
                     self.assembler.entry(&entry, start, end_offset, &mut |line| encoder.line(&line, enrichment, steering, work));
                 }
@@ -576,6 +597,20 @@ impl Tail {
         let Some(reached) = reached else { return true };
         *reached |= held == Some(start);
         *reached
+    }
+}
+
+/// Who wrote it, as the schema has it.
+fn enrichment(
+    id: &ContainerId,
+    meta: &ContainerMeta,
+    host: &(String, Option<String>),
+    labels: Option<&regex::Regex>,
+    schema: Schema,
+) -> Enrichment {
+    match schema {
+        Schema::Ecs => Enrichment::new(id, meta, &host.0, host.1.as_deref(), labels),
+        Schema::Logstash => logstash::enrichment(id, meta, &host.0, labels),
     }
 }
 

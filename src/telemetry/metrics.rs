@@ -56,6 +56,7 @@ struct LogVecs {
     acknowledged: IntCounterVec,
     dropped: IntCounterVec,
     duplicates: IntCounterVec,
+    possible_duplicates: IntCounterVec,
     gaps: IntCounterVec,
     retries: IntCounterVec,
     dead_letters: IntCounterVec,
@@ -90,6 +91,8 @@ pub struct RouteMetrics {
     pub acknowledged: IntCounter,
     /// Records that the sink said it had already.
     pub duplicates: IntCounter,
+    /// Records sent again and stored in another backing index of the data stream than the one that was written before.
+    pub possible_duplicates: IntCounter,
     /// Records cut at `logs.max-record-bytes`.
     pub truncated: IntCounter,
     /// Records whose fields were parsed.
@@ -106,8 +109,6 @@ pub struct RouteMetrics {
     pub lag_seconds: prometheus::Gauge,
     /// Bytes of log files written and not acknowledged.
     pub lag_bytes: IntGauge,
-    /// Whether the last request reached the sink.
-    pub sink_up: IntGauge,
     /// Seconds that a request to the sink took.
     pub request_duration: prometheus::Histogram,
     route: String,
@@ -117,7 +118,7 @@ pub struct RouteMetrics {
 /// A counter with a label begins at 0 for every value that is known beforehand: a series that begins with its first event has no increase for Prometheus
 /// to see, and the first loss would raise no alert. Each list belongs to the method of the same name.
 const DROPPED: [&str; 4] = ["malformed", "batch_overflow", "dead_letter_failed", "dead_letter_rotated"];
-const GAPS: [&str; 3] = ["rotated_away", "spool_full", "truncated_file"];
+const GAPS: [&str; 4] = ["rotated_away", "spool_full", "truncated_file", "unknown_container"];
 const REDACTED: [&str; 2] = ["match", "bad_expression"];
 const UNPARSED: [&str; 5] = ["invalid", "duplicate_key", "too_deep", "too_many_fields", "too_large"];
 const LABELS_REFUSED: [&str; 7] = ["ansi", "format", "multiline", "rate", "redact", "sample", "unknown"];
@@ -125,7 +126,7 @@ const LABELS_REFUSED: [&str; 7] = ["ansi", "format", "multiline", "rate", "redac
 const RETRIED: [&str; 14] =
     ["connect", "timeout", "answer", "write", "file", "400", "401", "403", "404", "413", "429", "500", "502", "503"];
 /// What else a sink says is `other`, for a label takes no text from outside.
-const DEAD_LETTERS: [&str; 9] = [
+const DEAD_LETTERS: [&str; 10] = [
     "mapper_parsing_exception",
     "document_parsing_exception",
     "illegal_argument_exception",
@@ -133,6 +134,7 @@ const DEAD_LETTERS: [&str; 9] = [
     "json_parse_exception",
     "x_content_parse_exception",
     "parse_exception",
+    "failure_store",
     "too_large",
     OTHER,
 ];
@@ -184,9 +186,14 @@ impl RouteMetrics {
         self.vecs.dropped.with_label_values(&[&*self.route, reason]).inc_by(lines);
     }
 
-    /// A place where lines were, and are no more: `rotated_away`, `spool_full`, `truncated_file`.
+    /// A place where lines were, and are no more: `rotated_away`, `spool_full`, `truncated_file`; or a log that a filter cannot judge: `unknown_container`.
     pub fn gap(&self, reason: &'static str) {
         self.vecs.gaps.with_label_values(&[&*self.route, reason]).inc();
+    }
+
+    /// Whether the last request reached the sink. Nothing is told before the first: a sink that was not asked is neither up nor down.
+    pub fn sink_up(&self, is_up: bool) {
+        self.vecs.sink_up.with_label_values(&[&*self.route]).set(i64::from(is_up));
     }
 
     /// What was done to a record before it was sent.
@@ -316,6 +323,11 @@ impl Metrics {
             acknowledged: counter("skep_log_records_acknowledged_total", "Records that the sink has acknowledged.", &["route"])?,
             dropped: counter("skep_log_records_dropped_total", "Lines lost for good, by reason.", &["route", "reason"])?,
             duplicates: counter("skep_log_duplicates_total", "Records that the sink said it had already.", &["route"])?,
+            possible_duplicates: counter(
+                "skep_log_possible_duplicates_total",
+                "Records sent again and stored behind a rollover of the data stream, so that they may be there twice.",
+                &["route"],
+            )?,
             gaps: counter("skep_log_gaps_total", "Places where lines were and are no more, by reason.", &["route", "reason"])?,
             retries: counter(
                 "skep_log_retries_total",
@@ -352,7 +364,7 @@ impl Metrics {
             )?,
             lag_seconds: float("skep_log_lag_seconds", "Age of the oldest record that is not acknowledged.", &["route"])?,
             lag_bytes: gauge("skep_log_lag_bytes", "Bytes of log files written and not acknowledged.", &["route"])?,
-            sink_up: gauge("skep_log_sink_up", "Whether the last request reached the sink.", &["route"])?,
+            sink_up: gauge("skep_log_sink_up", "Whether the last request reached the sink; not there before the first.", &["route"])?,
             request_duration,
             cursor_errors: counter("skep_log_cursor_errors_total", "Cursor files that could not be written.", &["route"])?,
             pinned_bytes: IntGauge::new(
@@ -473,6 +485,7 @@ impl Metrics {
             read_bytes: of.read_bytes.with_label_values(&[name]),
             acknowledged: of.acknowledged.with_label_values(&[name]),
             duplicates: of.duplicates.with_label_values(&[name]),
+            possible_duplicates: of.possible_duplicates.with_label_values(&[name]),
             truncated: of.truncated.with_label_values(&[name]),
             parsed: of.parsed.with_label_values(&[name]),
             joined: of.joined.with_label_values(&[name]),
@@ -481,7 +494,6 @@ impl Metrics {
             cursor_errors: of.cursor_errors.with_label_values(&[name]),
             lag_seconds: of.lag_seconds.with_label_values(&[name]),
             lag_bytes: of.lag_bytes.with_label_values(&[name]),
-            sink_up: of.sink_up.with_label_values(&[name]),
             request_duration: of.request_duration.with_label_values(&[name]),
             route: name.to_owned(),
             vecs: of.clone(),

@@ -1,4 +1,4 @@
-"""A real Elasticsearch 7.17, started from Maven Central's jars inside a network namespace, and reading back from it."""
+"""A real Elasticsearch 7.17 (es7), 8 (es8) or OpenSearch 2 (os2), started from Maven Central's jars inside a network namespace, and reading back from it."""
 
 import json
 import os
@@ -11,16 +11,19 @@ import netns
 from common import HERE, cache_dir, digest_of, need_tools, run, say, wait_for
 
 SOURCE = HERE / "elasticsearch"
+KINDS = {"es7": "Elasticsearch 7", "es8": "Elasticsearch 8", "os2": "OpenSearch 2"}
+# The jars that Elasticsearch 8 takes from a folder of modules, and not from the class path.
+MODULE = re.compile(r"/(netty-|transport-netty4-|elasticsearch-ssl-config-)")
 
 
-def class_path():
+def class_path(kind):
     """The jars (about 60 MB, fetched once by Maven); the list is kept in the cache by the pom's digest."""
-    pom = SOURCE / "pom.xml"
+    pom = SOURCE / kind / "pom.xml"
     kept = cache_dir() / f"elasticsearch-{digest_of(pom.read_bytes())}.cp"
     if kept.is_file() and all(os.path.exists(jar) for jar in kept.read_text().split(":")):
         return kept.read_text()
     need_tools("java", "mvn")
-    say("fetching Elasticsearch's jars: once")
+    say(f"fetching the jars of {KINDS[kind]}: once")
     new = kept.with_suffix(f".new-{os.getpid()}")
     run("mvn", "-q", "-B", "-f", pom, "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:build-classpath",
         f"-Dmdep.outputFile={new}", timeout=600)
@@ -29,16 +32,18 @@ def class_path():
 
 
 class Elasticsearch:
-    def __init__(self, home, namespace):
+    def __init__(self, home, namespace, kind="es7"):
         """Starts the server; `home` is an empty folder for it."""
         self.home, self.namespace = home, namespace
-        jars = class_path()
+        jars = class_path(kind).strip().split(":")
+        module = [jar for jar in jars if kind == "es8" and MODULE.search(jar)]
+        jars = [jar for jar in jars if jar not in module]
         (home / "logs").mkdir(parents=True, exist_ok=True)
         self.log = home / "out.log"
         with open(self.log, "wb") as out:
             self.process = subprocess.Popen(
                 ["nsenter", f"--net={namespace}", os.environ.get("JAVA", "java"), "-XX:TieredStopAtLevel=1",
-                 "-XX:+UseSerialGC", "-Xmx768m", "-cp", jars, str(SOURCE / "Main.java"), str(home), "0"],
+                 "-XX:+UseSerialGC", "-Xmx768m", "-cp", ":".join(jars), str(SOURCE / kind / "Main.java"), str(home), "0", *filter(None, [":".join(module)])],
                 stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
         self.port = wait_for("Elasticsearch to answer", self._answers, 180)
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Adapter, ElasticsearchSpec, FileSpec, Host, RouteSpec, Secret};
+use super::{Adapter, ElasticsearchSpec, FileSpec, Filter, Host, RouteSpec, Schema, Secret, WhenFull};
 use crate::config::units;
 use crate::logs::index::IndexPattern;
 
@@ -11,9 +11,21 @@ use crate::logs::index::IndexPattern;
 const DEFAULT_INDEX: &str = "docker-logs-%Y.%m.%d";
 const DEFAULT_PORT: u16 = 9200;
 const COMMON: [&str; 6] = ["name", "schema", "when_full", "flush", "batch_bytes", "batch_records"];
-const ELASTICSEARCH: [&str; 8] = ["index", "manage_template", "user", "password_file", "api_key_file", "ca_file", "gzip", "timeout"];
+const ELASTICSEARCH: [&str; 11] = [
+    "workers",
+    "index",
+    "data_stream",
+    "manage_template",
+    "user",
+    "password_file",
+    "api_key_file",
+    "ca_file",
+    "gzip",
+    "timeout",
+    "dead_letter",
+];
 const FILE: [&str; 3] = ["max_bytes", "max_age", "keep"];
-/// Adapters and options that the interface names and that are not there yet.
+/// Adapters that the interface names and that are not there yet.
 const LATER_ADAPTERS: [&str; 13] = [
     "lumberjack",
     "lumberjack+tls",
@@ -29,17 +41,8 @@ const LATER_ADAPTERS: [&str; 13] = [
     "raw+tcp",
     "raw+tls",
 ];
-const LATER_OPTIONS: [&str; 9] = [
-    "workers",
-    "data_stream",
-    "dead_letter",
-    "filter.name",
-    "filter.id",
-    "filter.labels",
-    "filter.sources",
-    "filter.service",
-    "filter.stack",
-];
+/// Each worker has two batches and connections of its own.
+const MOST_WORKERS: u64 = 16;
 
 /// A route under way from text: its scheme, what stands before the `?`, and its options.
 pub(super) struct Parser<'a> {
@@ -96,23 +99,51 @@ impl<'a> Parser<'a> {
         if given_name.as_deref().is_some_and(|name| name.is_empty() || name.chars().any(char::is_control)) {
             return Err("name= is empty or has a control character in it; a word would do".to_owned());
         }
-        self.only("when_full", "block", "drop_oldest is not there yet")?;
-        self.only("schema", "ecs", "schema=logstash is not there yet")?;
+        let when_full = match self.take("when_full").as_deref() {
+            None | Some("block") => WhenFull::Block,
+            Some("drop_oldest") => WhenFull::DropOldest,
+            Some(_) => return Err("when_full= takes block or drop_oldest".to_owned()),
+        };
+        let dead_letter = match &adapter {
+            Adapter::Elasticsearch(_) => self.take("dead_letter").map(PathBuf::from),
+            Adapter::File(_) | Adapter::Stdout => None,
+        };
+        if dead_letter.as_ref().is_some_and(|path| !path.is_absolute() || path.file_name().is_none()) {
+            return Err("dead_letter= takes the absolute path of a file".to_owned());
+        }
+        let schema = match self.take("schema").as_deref() {
+            None | Some("ecs") => Schema::Ecs,
+            Some("logstash") => Schema::Logstash,
+            Some(_) => return Err("schema= takes ecs or logstash".to_owned()),
+        };
         let flush = self.duration("flush", Duration::from_secs(1))?;
         let batch_bytes = usize::try_from(self.size("batch_bytes", 4 << 20)?).unwrap_or(usize::MAX);
         let batch_records = usize::try_from(self.number("batch_records", 5000)?).unwrap_or(usize::MAX);
         if !(4096..=64 << 20).contains(&batch_bytes) || !(1..=100_000).contains(&batch_records) {
             return Err("batch_bytes takes 4KiB to 64MiB, batch_records 1 to 100000".to_owned());
         }
+        let workers = self.number("workers", 1)?;
+        if !(1..=MOST_WORKERS).contains(&workers) {
+            return Err(format!("workers= takes 1 to {MOST_WORKERS}"));
+        }
+        if workers > 1 && !matches!(adapter, Adapter::Elasticsearch(_)) {
+            return Err(format!("{} writes one output in one order, so one worker writes it: without workers= it would do", self.scheme));
+        }
+        let workers = usize::try_from(workers).unwrap_or(1);
+        let mut filter = Filter::default();
+        for option in Filter::OPTIONS {
+            if let Some(value) = self.take(option) {
+                filter.take(option, &value)?;
+            }
+        }
         if let Some(option) = &self.twice {
             return Err(format!("{} is given twice; once would do", called(option)));
         }
         if let Some((option, _)) = self.options.first() {
-            let known = known.iter().chain(&COMMON).copied().collect::<Vec<_>>().join(", ");
-            let why = if LATER_OPTIONS.contains(&option.as_str()) { "is not there yet" } else { "is not known" };
-            return Err(format!("{} {why}; {} takes {known}", called(option), self.scheme));
+            let known = known.iter().chain(&COMMON).chain(&Filter::OPTIONS).copied().collect::<Vec<_>>().join(", ");
+            return Err(format!("{} is not known; {} takes {known}", called(option), self.scheme));
         }
-        Ok(RouteSpec { given_name, adapter, flush, batch_bytes, batch_records })
+        Ok(RouteSpec { given_name, adapter, flush, batch_bytes, batch_records, dead_letter, schema, when_full, workers, filter })
     }
 
     fn stdout(&self) -> Result<Adapter, String> {
@@ -176,9 +207,20 @@ impl<'a> Parser<'a> {
         if ca_file.is_some() && !tls {
             return Err("ca_file= is for TLS; elasticsearch+https:// would do".to_owned());
         }
-        let index = self.take("index");
-        let manage_template = self.switch("manage_template", index.as_deref().is_none_or(|index| index == DEFAULT_INDEX))?;
-        let index = index.unwrap_or_else(|| DEFAULT_INDEX.to_owned());
+        let (index, data_stream) = match (self.take("index"), self.take("data_stream")) {
+            (Some(_), Some(_)) => return Err("index= and data_stream= are both given; one of them would do".to_owned()),
+            (None, Some(name)) => {
+                if name.contains('%') || name.starts_with(".ds-") {
+                    return Err(
+                        "data_stream= takes a name without a date and not that of a backing index, as logs-docker-default".to_owned()
+                    );
+                }
+                (name, true)
+            }
+            (index, None) => (index.unwrap_or_else(|| DEFAULT_INDEX.to_owned()), false),
+        };
+        // Without a template a server would make an index of the data stream's name.
+        let manage_template = self.switch("manage_template", data_stream || index == DEFAULT_INDEX)?;
         IndexPattern::parse(&index)?;
         let gzip = self.switch("gzip", true)?;
         let timeout = self.duration("timeout", Duration::from_secs(60))?;
@@ -187,6 +229,7 @@ impl<'a> Parser<'a> {
             hosts,
             path,
             index,
+            data_stream,
             manage_template,
             user,
             password,
@@ -202,13 +245,6 @@ impl<'a> Parser<'a> {
     fn take(&mut self, key: &str) -> Option<String> {
         let at = self.options.iter().position(|(known, _)| known == key)?;
         Some(self.options.remove(at).1)
-    }
-
-    fn only(&mut self, key: &str, value: &str, otherwise: &str) -> Result<(), String> {
-        match self.take(key) {
-            Some(given) if given != value => Err(format!("{key}= takes {value} only for now ({otherwise})")),
-            _ => Ok(()),
-        }
     }
 
     fn switch(&mut self, key: &str, default: bool) -> Result<bool, String> {
@@ -327,11 +363,23 @@ mod tests {
             ("elasticsearch", "begins with its adapter"),
             ("redis://a", "not known"),
             ("syslog://logstash:51415", "syslog is not there yet"),
-            ("elasticsearch://a?colour=red", "option colour is not known; elasticsearch takes index, manage_template"),
-            ("elasticsearch://a?workers=2", "option workers is not there yet"),
+            (
+                "elasticsearch://a?colour=red",
+                "option colour is not known; elasticsearch takes workers, index, data_stream, manage_template",
+            ),
+            ("elasticsearch://a?workers=17", "1 to 16"),
+            ("file:///out?workers=2", "one worker writes it"),
+            ("stdout:?workers=2", "one worker writes it"),
             ("elasticsearch://a?keep=2", "option keep is not known"),
-            ("elasticsearch://a?when_full=drop_oldest", "block only for now"),
-            ("stdout:?schema=logstash", "ecs only for now"),
+            ("elasticsearch://a?when_full=drop_newest", "takes block or drop_oldest"),
+            ("stdout:?schema=gelf", "takes ecs or logstash"),
+            ("elasticsearch://a?data_stream=x&index=y", "both given"),
+            ("elasticsearch://a?data_stream=logs-%25Y", "without a date"),
+            ("elasticsearch://a?data_stream=.ds-logs-000001", "without a date"),
+            ("elasticsearch://a?data_stream=Logs", "small letters only"),
+            ("elasticsearch://a?dead_letter=letters", "absolute path"),
+            ("stdout:?dead_letter=/d", "option dead_letter is not known"),
+            ("file:///out?data_stream=x", "option data_stream is not known"),
             ("elasticsearch://a?index=x&index=y", "given twice"),
             ("elasticsearch://a?X-Key=1", "an option is not known"),
             ("elasticsearch://a?X-Key=1&X-Key=2", "an option is given twice"),
@@ -361,6 +409,9 @@ mod tests {
             ("file://out", "three slashes"),
             ("file:///out?keep=0", "1 at least"),
             ("stdout:?name=", "name="),
+            ("stdout:?filter.name=web[", "the pattern in filter.name= has a [ without its ]"),
+            ("stdout:?filter.labels=a", "label:pattern"),
+            ("stdout:?filter.colour=a", "option filter.colour is not known"),
         ] {
             let error = RouteSpec::parse(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");

@@ -415,7 +415,7 @@ impl Chain {
             let at = self.files.iter().position(|file| !file.is_hidden && file.log().is_some_and(|log| log.fingerprint() == place.file))?;
             Some((at, place.offset))
         };
-        let places: Vec<Option<(usize, u64)>> = consumers.iter().filter(|consumer| !consumer.is_finished).map(place).collect();
+        let places: Vec<Option<(usize, u64)>> = consumers.iter().filter(|consumer| !consumer.is_done()).map(place).collect();
         let lowest = |(at, file): (usize, &Tracked)| {
             let (base, end) = match file.log() {
                 // Of a file that is written there is always more to come.

@@ -29,6 +29,17 @@ pub struct LoggedContainer {
 pub(super) struct Consumer {
     pub(super) acknowledged: Option<Place>,
     pub(super) is_finished: bool,
+    /// It has nothing to do with this container.
+    pub(super) is_unwanted: bool,
+    /// At the bound of what is kept it gives way to others.
+    pub(super) gives_way: bool,
+}
+
+impl Consumer {
+    /// Whether nothing has to be kept for it.
+    pub(super) const fn is_done(&self) -> bool {
+        self.is_finished || self.is_unwanted
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -100,6 +111,16 @@ impl LoggedContainer {
     /// a moment more.
     pub fn finished(&self, consumer: usize) {
         self.update(consumer, |consumer| consumer.is_finished = true);
+    }
+
+    /// Tells that at the bound of what is kept this consumer's goes before that of others.
+    pub fn gives_way(&self, consumer: usize) {
+        self.update(consumer, |consumer| consumer.gives_way = true);
+    }
+
+    /// Tells whether this consumer reads this container at all. Of one that it does not want nothing is kept for it. Until the first call it does.
+    pub fn set_wanted(&self, consumer: usize, is_wanted: bool) {
+        self.update(consumer, |consumer| consumer.is_unwanted = !is_wanted);
     }
 
     fn update(&self, consumer: usize, change: impl FnOnce(&mut Consumer)) {

@@ -132,7 +132,7 @@ impl Table {
         let bytes = log.len().unwrap_or(from).saturating_sub(from);
         while is_gone
             && self.ledger.exceeds(bytes)
-            && let Some((ticket, container)) = self.ledger.oldest()
+            && let Some((ticket, container)) = self.next_to_go()
         {
             self.give_up(&container, ticket);
         }
@@ -157,6 +157,23 @@ impl Table {
         file.kept = Kept::Copying(ticket, Arc::clone(&is_cancelled));
         let meta = entry.meta.clone().unwrap_or_default();
         self.spool.send(Job::Copy(CopyJob { ticket, container: id.clone(), log: Arc::clone(log), from, meta, order, is_cancelled }));
+    }
+
+    /// What goes at the bound: the oldest that only consumers need which give way, else the oldest of all.
+    fn next_to_go(&self) -> Option<(u64, ContainerId)> {
+        let is_given = |ticket: u64, container: &ContainerId| {
+            let entry = self.entries.get(container)?;
+            let mut consumers = entry.container.consumers();
+            if !consumers.iter().any(|consumer| consumer.gives_way) {
+                return None;
+            }
+            consumers.retain(|consumer| !consumer.gives_way);
+            let at = entry.chain.files.iter().position(|file| file.kept.ticket() == Some(ticket))?;
+            entry.chain.unacknowledged(&consumers).get(at)?.is_none().then_some(())
+        };
+        let mut held = self.ledger.held.iter();
+        let given = held.find(|(ticket, held)| is_given(**ticket, &held.container).is_some());
+        given.map(|(ticket, held)| (*ticket, held.container.clone())).or_else(|| self.ledger.oldest())
     }
 
     /// Gives up what is kept under a ticket. If the file is still on the disk nothing is lost with it.

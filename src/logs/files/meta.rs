@@ -84,6 +84,7 @@ impl Described {
         Some(ContainerMeta {
             name: text(config.get("Name")?).trim_start_matches('/').to_owned(),
             image: config.get("Image").map(text).unwrap_or_default(),
+            host_name: config.get("Hostname").map(text).unwrap_or_default(),
             labels: labels.into_iter().flatten().map(|(name, value)| (name.clone(), text(value))).collect(),
             tty: config.get("Tty").and_then(Value::as_bool).unwrap_or(false),
             log_driver: host.and_then(|host| host.get("Type")).map(text).unwrap_or_default(),
@@ -117,6 +118,7 @@ fn pick_config(mut value: Value) -> Value {
     serde_json::json!({
         "Name": take("/Name"),
         "Image": take("/Config/Image"),
+        "Hostname": take("/Config/Hostname"),
         "Labels": take("/Config/Labels"),
         "Tty": take("/Config/Tty"),
         "Running": take("/State/Running"),

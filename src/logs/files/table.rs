@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::chain::{Chain, Kept, Look, Refused, Tracked};
-use super::container::LoggedContainer;
+use super::container::{Consumer, LoggedContainer};
 use super::keep::Ledger;
 use super::meta::{Described, Own, Treatment};
 use super::signal::Bell;
@@ -649,7 +649,7 @@ impl Table {
     /// Forgets a removed container when everybody is done with it, or nobody ever read it.
     fn forget(&mut self, id: &ContainerId) {
         let Some(entry) = self.entries.get(id) else { return };
-        let is_done = entry.treatment != Treatment::Tailed || entry.container.consumers().iter().all(|consumer| consumer.is_finished);
+        let is_done = entry.treatment != Treatment::Tailed || entry.container.consumers().iter().all(Consumer::is_done);
         if entry.is_removed
             && is_done
             && let Some(mut entry) = self.entries.remove(id)

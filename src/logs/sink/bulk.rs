@@ -11,9 +11,11 @@ const REASON_BYTES: usize = 1024;
 
 /// What became of one item.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It was taken (2xx).
+pub enum Verdict {
+    /// It was taken (2xx), into the index that was expected, if one was.
     Taken,
+    /// It was taken (2xx), into another index.
+    Elsewhere,
     /// It was there already: 409 to a `create` with an id.
     Duplicate,
     /// The sink cannot take it now: 429, 5xx, or an index blocked because a disk is full.
@@ -26,31 +28,51 @@ pub(super) enum Verdict {
 
 /// Why a sink does not take something.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub struct Refusal {
     /// The HTTP status, of the item or the request.
-    pub(super) status: u16,
+    pub status: u16,
     /// Elasticsearch's type of error; empty where it told none.
-    pub(super) kind: String,
+    pub kind: String,
     /// Its reason, cut to a kibibyte. It may quote the document, so it stands in the dead letter file only.
-    pub(super) reason: String,
+    pub reason: String,
 }
 
-/// Reads the answer to a request of `sent` items.
+/// Reads the answer to a request of `sent` items, and compares the index that took an item with the one that was expected to.
 ///
 /// # Errors
 /// A word on it, when it is not the whole answer to that request: cut, garbage, or with another number of items. Then nothing is known of any item, and
 /// all are sent again; the ones that were taken come back as 409.
-pub(super) fn parse(body: &[u8], sent: usize) -> Result<Vec<Verdict>, &'static str> {
+pub fn parse(body: &[u8], sent: usize, expected: Option<&str>) -> Result<Verdicts, &'static str> {
     let answer: Answer<'_> = serde_json::from_slice(body).map_err(|_| "it is not the JSON of a bulk answer")?;
-    if answer.items.0.len() != sent {
+    let items = answer.items.0;
+    if items.len() != sent {
         return Err("it has not one item for each record");
     }
-    answer.items.0.into_iter().map(|item| item.ok_or("an item has no status")).collect()
+    let mut index = None;
+    let mut verdicts = Vec::with_capacity(items.len());
+    for item in items {
+        let (verdict, of) = item.ok_or("an item has no status")?;
+        let is_elsewhere = verdict == Verdict::Taken && of.as_deref().zip(expected).is_some_and(|(of, expected)| of != expected);
+        if verdict == Verdict::Taken && of.is_some() {
+            index = of;
+        }
+        verdicts.push(if is_elsewhere { Verdict::Elsewhere } else { verdict });
+    }
+    Ok(Verdicts { verdicts, index: index.map(Cow::into_owned) })
+}
+
+/// A whole answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdicts {
+    /// One for each item.
+    pub verdicts: Vec<Verdict>,
+    /// The index that took the last item that was taken, where the answer says so.
+    pub index: Option<String>,
 }
 
 /// The error of a request that failed as a whole: `{"error":{"type":...,"reason":...},"status":...}`. `None` for what is no answer of Elasticsearch: a
 /// proxy's page.
-pub(super) fn parse_error(status: u16, body: &[u8]) -> Option<Refusal> {
+pub fn parse_error(status: u16, body: &[u8]) -> Option<Refusal> {
     let whole: Whole<'_> = serde_json::from_slice(body).ok()?;
     Some(refusal(status, Some(whole.error)))
 }
@@ -68,13 +90,13 @@ struct Answer<'a> {
 }
 
 /// The verdicts, made while the answer is read; no tree of it is built. `None` for an item without a status.
-struct Items<'a>(Vec<Option<Verdict>>, std::marker::PhantomData<&'a ()>);
+struct Items<'a>(Vec<Option<(Verdict, Option<Cow<'a, str>>)>>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct List;
         impl<'de> Visitor<'de> for List {
-            type Value = Vec<Option<Verdict>>;
+            type Value = Vec<Option<(Verdict, Option<Cow<'de, str>>)>>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("the items of a bulk answer")
@@ -83,12 +105,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
                 let mut verdicts = Vec::new();
                 while let Some(Operation(result)) = items.next_element()? {
-                    verdicts.push(result.status.map(|status| verdict(status, result.error)));
+                    let is_stored_as_refused = result.failure_store.as_deref() == Some("used");
+                    let verdict = |status| if is_stored_as_refused { in_failure_store(status) } else { verdict(status, result.error) };
+                    verdicts.push(result.status.map(|status| (verdict(status), result.index)));
                 }
                 Ok(verdicts)
             }
         }
-        deserializer.deserialize_seq(List).map(|verdicts| Self(verdicts, std::marker::PhantomData))
+        deserializer.deserialize_seq(List).map(Self)
     }
 }
 
@@ -106,7 +130,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Operation<'a> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut outcome = Outcome { status: None, error: None };
+                let mut outcome = Outcome { status: None, index: None, failure_store: None, error: None };
                 while map.next_key::<IgnoredAny>()?.is_some() {
                     outcome = map.next_value()?;
                 }
@@ -120,6 +144,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Operation<'a> {
 #[derive(Deserialize)]
 struct Outcome<'a> {
     status: Option<u16>,
+    #[serde(borrow, default, rename = "_index")]
+    index: Option<Cow<'a, str>>,
+    /// What a data stream that keeps refused documents in a store of their own says of it, with a 201: `used`. Elasticsearch from 8.19 and 9.1 on.
+    #[serde(borrow, default)]
+    failure_store: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     error: Option<Fault<'a>>,
 }
@@ -163,6 +192,17 @@ fn refusal(status: u16, error: Option<Fault<'_>>) -> Refusal {
     Refusal { status, kind, reason }
 }
 
+/// The document was refused, and lies where the data stream does not show it.
+fn in_failure_store(status: u16) -> Verdict {
+    match status {
+        200..=299 => {
+            let reason = "the document does not fit the data stream, and lies in its failure store".to_owned();
+            Verdict::Refused(Refusal { status, kind: "failure_store".to_owned(), reason })
+        }
+        _ => verdict(status, None),
+    }
+}
+
 fn verdict(status: u16, error: Option<Fault<'_>>) -> Verdict {
     match status {
         200..=299 => Verdict::Taken,
@@ -182,7 +222,7 @@ fn verdict(status: u16, error: Option<Fault<'_>>) -> Verdict {
 }
 
 /// Whether the fault is not the document's: it would meet every document, and goes away when somebody sets it right.
-pub(super) fn is_configuration(refusal: &Refusal) -> bool {
+pub fn is_configuration(refusal: &Refusal) -> bool {
     // A cluster that is full of shards answers validation_exception with 400 to the first document of each new day.
     const KINDS: [&str; 5] = [
         "index_not_found_exception",
@@ -221,7 +261,7 @@ mod tests {
 
     #[test]
     fn each_item_gets_its_verdict_by_position() {
-        let verdicts = parse(MIXED, 9).unwrap();
+        let verdicts = parse(MIXED, 9, None).unwrap().verdicts;
         assert_eq!(verdicts[0], Verdict::Taken);
         assert_eq!(verdicts[1], Verdict::Duplicate);
         assert_eq!(verdicts[2], Verdict::Again(429));
@@ -241,18 +281,34 @@ mod tests {
     }
 
     #[test]
+    fn the_index_that_took_a_record_is_compared() {
+        let body = br#"{"items":[{"create":{"_index":"a","status":201}},{"create":{"_index":"b","status":201}},{"create":{"_index":"b","status":409}}]}"#;
+        let answer = parse(body, 3, Some("a")).unwrap();
+        assert_eq!((answer.verdicts, answer.index.as_deref()), (vec![Verdict::Taken, Verdict::Elsewhere, Verdict::Duplicate], Some("b")));
+        assert_eq!(parse(body, 3, None).unwrap().verdicts[1], Verdict::Taken, "nothing was expected");
+    }
+
+    #[test]
+    fn what_lies_in_the_failure_store_was_refused() {
+        let body = br#"{"items":[{"create":{"_index":".fs-a","status":201,"failure_store":"used"}},{"create":{"_index":"a","status":201,"failure_store":"not_enabled"}}]}"#;
+        let answer = parse(body, 2, Some("a")).unwrap();
+        assert!(matches!(&answer.verdicts[0], Verdict::Refused(of) if of.kind == "failure_store"));
+        assert_eq!((&answer.verdicts[1], answer.index.as_deref()), (&Verdict::Taken, Some("a")));
+    }
+
+    #[test]
     fn an_answer_to_another_number_of_records_is_none() {
-        assert!(parse(MIXED, 8).is_err());
-        assert!(parse(br#"{"errors":false}"#, 1).is_err());
-        assert!(parse(br#"{"errors":false,"items":[{"create":{}}]}"#, 1).is_err());
-        assert!(parse(br#"{"errors":false,"items":[{}]}"#, 1).is_err());
-        assert!(parse(b"<html>", 1).is_err());
+        assert!(parse(MIXED, 8, None).is_err());
+        assert!(parse(br#"{"errors":false}"#, 1, None).is_err());
+        assert!(parse(br#"{"errors":false,"items":[{"create":{}}]}"#, 1, None).is_err());
+        assert!(parse(br#"{"errors":false,"items":[{}]}"#, 1, None).is_err());
+        assert!(parse(b"<html>", 1, None).is_err());
     }
 
     #[test]
     fn a_cut_answer_is_none() {
         for end in 0..MIXED.len() {
-            assert!(parse(&MIXED[..end], 9).is_err(), "cut at {end}");
+            assert!(parse(&MIXED[..end], 9, None).is_err(), "cut at {end}");
         }
     }
 
@@ -277,8 +333,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(body in proptest::collection::vec(any::<u8>(), 0..200), sent in 0usize..4) {
-            if let Ok(verdicts) = parse(&body, sent) {
-                prop_assert_eq!(verdicts.len(), sent);
+            if let Ok(answer) = parse(&body, sent, Some("x")) {
+                prop_assert_eq!(answer.verdicts.len(), sent);
             }
         }
 
@@ -286,7 +342,7 @@ mod tests {
         fn every_status_has_a_verdict_for_each_item(statuses in proptest::collection::vec(100u16..600, 0..50)) {
             let items: Vec<_> = statuses.iter().map(|status| serde_json::json!({"create": {"status": status}})).collect();
             let body = serde_json::to_vec(&serde_json::json!({"errors": true, "items": items})).unwrap();
-            let verdicts = parse(&body, statuses.len()).unwrap();
+            let verdicts = parse(&body, statuses.len(), None).unwrap().verdicts;
             for (status, verdict) in statuses.iter().zip(verdicts) {
                 prop_assert_eq!((200..300).contains(status), verdict == Verdict::Taken);
                 prop_assert_eq!(*status == 409, verdict == Verdict::Duplicate);

@@ -60,6 +60,12 @@ impl DeadLetter {
         Self { route: route.into(), path, bound: BOUND, metrics, open: Arc::default() }
     }
 
+    /// As [`DeadLetter::new`], in a file of that path.
+    #[must_use]
+    pub fn at(path: &Path, route: &str, metrics: RouteMetrics) -> Self {
+        Self { route: route.into(), path: Some(Arc::from(path)), bound: BOUND, metrics, open: Arc::default() }
+    }
+
     /// Where the file lies; `None` without a state directory.
     #[must_use]
     pub fn path(&self) -> Option<PathBuf> {

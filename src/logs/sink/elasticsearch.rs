@@ -4,7 +4,7 @@
 //! are done here. No product is asked for, so that OpenSearch is as good.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,18 +16,21 @@ use elasticsearch::http::headers::HeaderValue;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::bulk::{Refusal, Verdict};
+use super::bulk::{Refusal, Verdict, Verdicts};
 use super::dead_letter::Letter;
 use super::hosts::{Hosts, Request};
+use super::part::WorkerPart;
 use super::retry::{self, Fault, Outcome, Pace, Step};
 use super::{DeadLetter, Delivery, off_the_workers, secrets, template};
-use crate::config::ElasticsearchSpec;
+use crate::config::{ElasticsearchSpec, Schema};
 use crate::deflate::gzip::Gzip;
 use crate::logs::batch::Batch;
-use crate::telemetry::{Part, RouteMetrics};
+use crate::telemetry::RouteMetrics;
 
 /// Only this of an answer is of use; it makes it some thirty bytes a record.
 const FILTER: &str = "errors,items.*.status,items.*.error";
+/// Of a data stream also which of its backing indices took a record.
+const FILTER_OF_STREAM: &str = "errors,items.*.status,items.*.error,items.*._index,items.*.failure_store";
 /// Bytes of an answer that are read at most; a request whose answer is longer is divided.
 const LONGEST_ANSWER: u64 = 32 << 20;
 /// Bytes from which compression takes milliseconds.
@@ -43,7 +46,8 @@ const DOUBT: Duration = Duration::from_secs(300);
 /// The sink of an `elasticsearch://` route.
 pub struct ElasticsearchSink {
     spec: ElasticsearchSpec,
-    part: Part,
+    schema: Schema,
+    part: WorkerPart,
     metrics: RouteMetrics,
     pub(super) dead_letter: DeadLetter,
     reload: AtomicBool,
@@ -70,6 +74,8 @@ struct State {
     proven: bool,
     /// Faults in a row.
     faults: u32,
+    /// The backing index of the data stream that took a record last.
+    backing: Option<String>,
     /// What is not compressed goes through it: memory of this size that comes anew with each request is the kernel's work, page by page.
     buffer: BytesMut,
     /// With its table, kept from request to request.
@@ -93,7 +99,13 @@ struct Sums {
 }
 
 impl ElasticsearchSink {
-    pub(super) fn open(spec: &ElasticsearchSpec, part: Part, metrics: RouteMetrics, dead_letter: DeadLetter) -> Result<Self, String> {
+    pub(super) fn open(
+        spec: &ElasticsearchSpec,
+        schema: Schema,
+        part: WorkerPart,
+        metrics: RouteMetrics,
+        dead_letter: DeadLetter,
+    ) -> Result<Self, String> {
         let mut state = State {
             hosts: Hosts::open(spec, None)?,
             authorization: None,
@@ -103,6 +115,7 @@ impl ElasticsearchSink {
             template_form: 0,
             proven: false,
             faults: 0,
+            backing: None,
             buffer: BytesMut::new(),
             coder: Gzip::default(),
             length: 0,
@@ -112,7 +125,7 @@ impl ElasticsearchSink {
         }
         let state = tokio::sync::Mutex::new(state);
         let (spec, reload) = (spec.clone(), AtomicBool::new(false));
-        Ok(Self { spec, part, metrics, dead_letter, reload, dead_letter_patience: DEAD_LETTER_PATIENCE, doubt: DOUBT, state })
+        Ok(Self { spec, schema, part, metrics, dead_letter, reload, dead_letter_patience: DEAD_LETTER_PATIENCE, doubt: DOUBT, state })
     }
 
     pub(super) fn index(&self) -> &str {
@@ -162,7 +175,7 @@ impl ElasticsearchSink {
             Outcome::Answered(status, _) => Err(format!("{host} answers {status} where Elasticsearch tells its version")),
             Outcome::TooLong => Err(format!("{host} answers with more than a server's description")),
             Outcome::Timeout => Err(format!("{host} does not answer in time")),
-            Outcome::Broken(why) => Err(format!("{host}: {why}")),
+            Outcome::Away(why) | Outcome::Broken(why) => Err(format!("{host}: {why}")),
         }
     }
 
@@ -183,23 +196,34 @@ impl ElasticsearchSink {
         let mut sums = Sums::default();
         let mut groups = VecDeque::from([(0..batch.records().len()).collect::<Vec<usize>>()]);
         let mut doubtful_since = None;
+        // The backing index that a first copy may have gone to, and the records of which the sink did not say whether it took them.
+        let expected = state.backing.clone();
+        let mut unknown = BTreeSet::new();
         while let Some(group) = groups.pop_front() {
             if group.is_empty() {
                 continue;
             }
             let outcome = self.post(state, batch, &group).await;
-            match retry::decide(outcome, group.len()) {
-                Step::Verdicts(verdicts) => {
-                    let again = self.settle(state, batch, &group, verdicts, &mut sums).await;
+            let may_be_taken = outcome.may_be_taken();
+            match retry::decide(outcome, group.len(), expected.as_deref()) {
+                Step::Verdicts(answer) => {
+                    self.compare(state, &group, &answer, &unknown);
+                    let again = self.settle(state, batch, &group, answer.verdicts, &mut sums).await;
                     groups.push_front(again);
                 }
                 Step::Again(fault) => {
                     self.metrics.retried(&fault.code, group.len() as u64);
+                    if may_be_taken && self.spec.data_stream {
+                        unknown.extend(group.iter().copied());
+                    }
                     groups.push_front(group);
                     self.recover(state, &fault).await;
                 }
                 Step::Halve(refusal) if group.len() > 1 => {
                     self.metrics.retried(&refusal.status.to_string(), group.len() as u64);
+                    if may_be_taken && self.spec.data_stream {
+                        unknown.extend(group.iter().copied());
+                    }
                     // What was taken before says nothing of a fault that meets the whole batch: its own records will.
                     state.proven &= group.len() < batch.records().len();
                     let (first, second) = group.split_at(group.len() / 2);
@@ -228,6 +252,21 @@ impl ElasticsearchSink {
         sums
     }
 
+    /// A data stream knows the ids of its newest backing index only. A record of which it was not known whether it was taken, and that another index took
+    /// than the one written before, may be there twice.
+    fn compare(&self, state: &mut State, group: &[usize], answer: &Verdicts, unknown: &BTreeSet<usize>) {
+        let Some(index) = answer.index.as_ref().filter(|_| self.spec.data_stream) else { return };
+        let elsewhere =
+            group.iter().zip(&answer.verdicts).filter(|(record, verdict)| **verdict == Verdict::Elsewhere && unknown.contains(record));
+        self.metrics.possible_duplicates.inc_by(elsewhere.count() as u64);
+        if state.backing.as_ref() != Some(index) {
+            if *index == self.spec.index {
+                tracing::warn!(index, "data_stream= names an index that is no data stream; records are stored there all the same");
+            }
+            state.backing = Some(index.clone());
+        }
+    }
+
     /// Takes the verdicts of a request to account, and waits if some records have to be sent again; gives those.
     async fn settle(&self, state: &mut State, batch: &Batch, group: &[usize], verdicts: Vec<Verdict>, sums: &mut Sums) -> Vec<usize> {
         let mut again = Vec::new();
@@ -236,7 +275,7 @@ impl ElasticsearchSink {
         let (taken, duplicates) = (sums.taken, sums.duplicates);
         for (&record, verdict) in group.iter().zip(verdicts) {
             match verdict {
-                Verdict::Taken => sums.taken += 1,
+                Verdict::Taken | Verdict::Elsewhere => sums.taken += 1,
                 Verdict::Duplicate => sums.duplicates += 1,
                 Verdict::Refused(refusal) => refused.push((vec![record], refusal)),
                 Verdict::Again(status) => {
@@ -310,7 +349,7 @@ impl ElasticsearchSink {
     /// The `records` that wait for it are counted as sent again with each repetition.
     async fn put_template(&self, state: &mut State, records: usize) {
         while !state.template_done {
-            let Some((name, body)) = template::template(&self.spec.index, state.template_form) else {
+            let Some((name, body)) = template::template(&self.spec.index, self.spec.data_stream, self.schema, state.template_form) else {
                 tracing::warn!(
                     "index={} has no fixed beginning that a template could go by; manage_template=false would say so",
                     self.spec.index
@@ -343,7 +382,7 @@ impl ElasticsearchSink {
                 }
                 // Nothing is sent in bytes of records here, so there is nothing to halve.
                 outcome => {
-                    let fault = match retry::decide(outcome, 1) {
+                    let fault = match retry::decide(outcome, 1, None) {
                         Step::Again(fault) => fault,
                         Step::Verdicts(_) | Step::Halve(_) => Fault {
                             code: "answer".to_owned(),
@@ -372,8 +411,8 @@ impl ElasticsearchSink {
         // An error with its reason is some hundred bytes; a kibibyte of quoted document and its cause are more.
         let longest_answer = ((64 << 10) + 8192 * group.len() as u64).min(LONGEST_ANSWER);
         let (content_type, gzip) = ("application/x-ndjson", self.spec.gzip);
-        let request =
-            Request { method: Method::Post, path: "_bulk", query: &[("filter_path", FILTER)], content_type, gzip, body, longest_answer };
+        let query = &[("filter_path", if self.spec.data_stream { FILTER_OF_STREAM } else { FILTER })];
+        let request = Request { method: Method::Post, path: "_bulk", query, content_type, gzip, body, longest_answer };
         self.request(state, request).await
     }
 
@@ -387,7 +426,7 @@ impl ElasticsearchSink {
         let started = std::time::Instant::now();
         let outcome = state.hosts.send(request, state.authorization.as_ref(), self.spec.timeout).await;
         self.metrics.request_duration.observe(started.elapsed().as_secs_f64());
-        self.metrics.sink_up.set(i64::from(matches!(outcome, Outcome::Answered(..) | Outcome::TooLong)));
+        self.metrics.sink_up(matches!(outcome, Outcome::Answered(..) | Outcome::TooLong));
         if matches!(outcome, Outcome::Answered(401, _)) {
             match off_the_workers(|| secrets::authorization(&self.spec)) {
                 Ok(authorization) => state.authorization = authorization,

@@ -15,15 +15,16 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::Delivery;
+use super::part::WorkerPart;
 use super::retry::{self, Pace};
 use crate::config::FileSpec;
 use crate::logs::batch::Batch;
-use crate::telemetry::{Part, RouteMetrics};
+use crate::telemetry::RouteMetrics;
 
 /// The sink of a `file://` route.
 #[derive(Debug)]
 pub struct FileSink {
-    part: Part,
+    part: WorkerPart,
     metrics: RouteMetrics,
     output: Arc<Mutex<Output>>,
 }
@@ -56,7 +57,7 @@ struct Checkpoint {
 
 impl FileSink {
     /// What cannot be written now degrades the part; each delivery tries again.
-    pub(super) fn open(name: Option<&str>, spec: &FileSpec, part: Part, metrics: RouteMetrics) -> Self {
+    pub(super) fn open(name: Option<&str>, spec: &FileSpec, part: WorkerPart, metrics: RouteMetrics) -> Self {
         let stem = super::file_stem(name.unwrap_or("skep"));
         let (spec, born) = (spec.clone(), SystemTime::now());
         let output = Output { spec, stem, file: None, length: 0, generation: 1, born, acknowledged: None, restored: false };
@@ -96,7 +97,7 @@ impl FileSink {
             let Some(written) = stop.run_until_cancelled(tokio::task::spawn_blocking(write)).await else { return Delivery::Interrupted };
             let written = written.unwrap_or_else(|fault| Err(io::Error::other(fault)));
             self.metrics.request_duration.observe(started.elapsed().as_secs_f64());
-            self.metrics.sink_up.set(i64::from(written.is_ok()));
+            self.metrics.sink_up(written.is_ok());
             match written {
                 Ok(()) => {
                     self.part.ok();
@@ -322,7 +323,7 @@ mod tests {
     }
 
     fn open(spec: &FileSpec, parts: &Parts) -> FileSink {
-        FileSink::open(None, spec, parts.part("route:f"), Metrics::new().unwrap().route("f"))
+        FileSink::open(None, spec, WorkerPart::new(parts.part("route:f")), Metrics::new().unwrap().route("f"))
     }
 
     fn batch(numbers: std::ops::Range<u32>) -> Batch {

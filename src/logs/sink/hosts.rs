@@ -104,11 +104,11 @@ impl Hosts {
     pub(super) async fn send(&mut self, request: Request<'_>, authorization: Option<&HeaderValue>, timeout: Duration) -> Outcome {
         let chosen = self.choose(Instant::now());
         let Some((at, node)) = chosen.and_then(|at| Some((at, self.hosts.get_mut(at)?))) else {
-            return Outcome::Broken("the route has no host".to_owned());
+            return Outcome::Away("the route has no host".to_owned());
         };
         (self.last, self.next) = (at, at + 1);
         let outcome = node.send(request, authorization, timeout).await;
-        if matches!(outcome, Outcome::Timeout | Outcome::Broken(_) | Outcome::Answered(502..=504, _)) {
+        if matches!(outcome, Outcome::Timeout | Outcome::Away(_) | Outcome::Broken(_) | Outcome::Answered(502..=504, _)) {
             let rest = FIRST_REST.saturating_mul(2u32.saturating_pow(node.faults)).min(LONGEST_REST);
             let jitter = rest.mul_f64(f64::from(u8::try_from(retry::random() % 64).unwrap_or(0)) / 128.0);
             node.faults = node.faults.saturating_add(1);
@@ -127,8 +127,8 @@ impl Node {
             // The name is resolved here as it is for every new connection of the transport: anew.
             match tokio::time::timeout(CONNECT.min(timeout), tokio::net::TcpStream::connect((&*self.host.name, self.host.port))).await {
                 Ok(Ok(_connection)) => {}
-                Ok(Err(error)) => return Outcome::Broken(error.to_string()),
-                Err(_) => return Outcome::Broken("no connection in time".to_owned()),
+                Ok(Err(error)) => return Outcome::Away(error.to_string()),
+                Err(_) => return Outcome::Away("no connection in time".to_owned()),
             }
         }
         let mut headers = HeaderMap::new();

@@ -3,17 +3,18 @@
 //! `elasticsearch` sends, `bulk` reads the answer, `retry` decides (both pure), `template` is put before the first request; `file` and `stdout` write
 //! NDJSON; what a sink refuses for good lies in the `dead_letter` file.
 
-mod bulk;
+pub mod bulk;
 mod dead_letter;
 mod elasticsearch;
 mod file;
 mod hosts;
+mod part;
 mod retry;
 mod secrets;
 mod stdout;
 mod template;
 #[cfg(test)]
-mod tests;
+pub(in crate::logs) mod tests;
 
 pub use dead_letter::DeadLetter;
 pub use elasticsearch::ElasticsearchSink;
@@ -22,6 +23,7 @@ pub use stdout::StdoutSink;
 
 use tokio_util::sync::CancellationToken;
 
+use self::part::WorkerPart;
 use super::batch::Batch;
 use crate::config::{Adapter, RouteSpec};
 use crate::telemetry::{Parts, RouteMetrics};
@@ -61,11 +63,26 @@ impl Sink {
     /// that is away, a file of secrets that is not there yet, a directory that cannot be written now. Those degrade the part, and are tried again by
     /// [`Sink::deliver`].
     pub fn open(spec: &RouteSpec, parts: &Parts, metrics: RouteMetrics, dead_letter: DeadLetter) -> Result<Self, String> {
+        let part = WorkerPart::new(parts.part(&format!("route:{}", spec.name())));
+        Self::open_as(spec, part, metrics, dead_letter)
+    }
+
+    /// Opens a sink for each of the route's workers: with connections of its own, so that none waits for another. They tell of themselves as one part, and
+    /// have one dead letter file.
+    ///
+    /// # Errors
+    /// As [`Sink::open`].
+    pub fn open_all(spec: &RouteSpec, parts: &Parts, metrics: &RouteMetrics, dead_letter: &DeadLetter) -> Result<Vec<Self>, String> {
         let part = parts.part(&format!("route:{}", spec.name()));
+        let parts = WorkerPart::share(&part, spec.workers);
+        parts.into_iter().map(|part| Self::open_as(spec, part, metrics.clone(), dead_letter.clone())).collect()
+    }
+
+    fn open_as(spec: &RouteSpec, part: WorkerPart, metrics: RouteMetrics, dead_letter: DeadLetter) -> Result<Self, String> {
         let name = spec.given_name.as_deref();
         match &spec.adapter {
             Adapter::Elasticsearch(of) => {
-                ElasticsearchSink::open(of, part, metrics, dead_letter).map(|sink| Self::Elasticsearch(Box::new(sink)))
+                ElasticsearchSink::open(of, spec.schema, part, metrics, dead_letter).map(|sink| Self::Elasticsearch(Box::new(sink)))
             }
             Adapter::File(of) => Ok(Self::File(FileSink::open(name, of, part, metrics))),
             Adapter::Stdout => StdoutSink::open(part, metrics).map(Self::Stdout),

@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
-use super::bulk::{self, Refusal, Verdict};
+use super::bulk::{self, Refusal, Verdicts};
 
 /// What came back of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,15 +14,24 @@ pub(super) enum Outcome {
     TooLong,
     /// No answer within the time limit.
     Timeout,
-    /// No connection, or one that broke: the deepest cause, in words.
+    /// No connection, so that nothing was sent: why.
+    Away(String),
+    /// A connection that broke, or could not be made: the deepest cause, in words.
     Broken(String),
+}
+
+impl Outcome {
+    /// Whether the sink may have taken records without saying so.
+    pub(super) const fn may_be_taken(&self) -> bool {
+        matches!(self, Self::Timeout | Self::Broken(_) | Self::TooLong | Self::Answered(200..=299 | 408 | 500..=599, _))
+    }
 }
 
 /// What to do with the records of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Each record has its verdict.
-    Verdicts(Vec<Verdict>),
+    Verdicts(Verdicts),
     /// Nothing is known of any: send them all again.
     Again(Fault),
     /// Not all of them together: in two halves; a single one is refused for this.
@@ -71,8 +80,8 @@ pub(super) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// What to do after a request of `sent` records.
-pub(super) fn decide(outcome: Outcome, sent: usize) -> Step {
+/// What to do after a request of `sent` records, which this index is expected to take, if one is.
+pub(super) fn decide(outcome: Outcome, sent: usize, expected: Option<&str>) -> Step {
     let again = |code: &str, pace: Pace, other_host: bool, why: String| Step::Again(Fault { code: code.to_owned(), pace, other_host, why });
     let (status, body) = match outcome {
         Outcome::Answered(status, body) => (status, body),
@@ -81,11 +90,11 @@ pub(super) fn decide(outcome: Outcome, sent: usize) -> Step {
         }
         Outcome::TooLong => return again("answer", Pace::SLOW, false, "its answer is longer than any to one record can be".to_owned()),
         Outcome::Timeout => return again("timeout", Pace::PROMPT, true, "it does not answer in time".to_owned()),
-        Outcome::Broken(why) => return again("connect", Pace::PROMPT, true, format!("it does not answer ({why})")),
+        Outcome::Away(why) | Outcome::Broken(why) => return again("connect", Pace::PROMPT, true, format!("it does not answer ({why})")),
     };
     let code = status.to_string();
     match status {
-        200..=299 => match bulk::parse(&body, sent) {
+        200..=299 => match bulk::parse(&body, sent, expected) {
             Ok(verdicts) => Step::Verdicts(verdicts),
             Err(why) => again("answer", Pace::PATIENT, true, format!("its answer cannot be understood: {why}")),
         },
@@ -116,7 +125,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn after(status: u16, body: &'static str, sent: usize) -> Step {
-        decide(Outcome::Answered(status, bytes::Bytes::from_static(body.as_bytes())), sent)
+        decide(Outcome::Answered(status, bytes::Bytes::from_static(body.as_bytes())), sent, None)
     }
 
     fn fault(step: Step) -> (String, Pace, bool) {
@@ -128,7 +137,10 @@ mod tests {
 
     #[test]
     fn every_outcome_has_its_step() {
-        assert_eq!(after(200, r#"{"errors":false,"items":[{"create":{"status":201}}]}"#, 1), Step::Verdicts(vec![Verdict::Taken]));
+        assert_eq!(
+            after(200, r#"{"errors":false,"items":[{"create":{"status":201}}]}"#, 1),
+            Step::Verdicts(Verdicts { verdicts: vec![bulk::Verdict::Taken], index: None })
+        );
         assert_eq!(fault(after(200, r#"{"errors":false,"items":[{"create":{"sta"#, 1)), ("answer".into(), Pace::PATIENT, true));
         assert_eq!(fault(after(429, "", 1)), ("429".into(), Pace::PATIENT, false));
         assert_eq!(fault(after(503, "<html>", 1)), ("503".into(), Pace::PATIENT, true));
@@ -136,11 +148,11 @@ mod tests {
         assert_eq!(fault(after(401, "", 1)), ("401".into(), Pace::SLOW, false));
         assert_eq!(fault(after(404, "", 1)), ("404".into(), Pace::SLOW, false));
         assert_eq!(fault(after(302, "", 1)), ("302".into(), Pace::SLOW, false));
-        assert_eq!(fault(decide(Outcome::Timeout, 1)), ("timeout".into(), Pace::PROMPT, true));
-        assert_eq!(fault(decide(Outcome::Broken("refused".into()), 1)), ("connect".into(), Pace::PROMPT, true));
+        assert_eq!(fault(decide(Outcome::Timeout, 1, None)), ("timeout".into(), Pace::PROMPT, true));
+        assert_eq!(fault(decide(Outcome::Broken("refused".into()), 1, None)), ("connect".into(), Pace::PROMPT, true));
         assert!(matches!(after(413, "", 2), Step::Halve(of) if of.status == 413));
-        assert!(matches!(decide(Outcome::TooLong, 2), Step::Halve(_)));
-        assert_eq!(fault(decide(Outcome::TooLong, 1)).0, "answer");
+        assert!(matches!(decide(Outcome::TooLong, 2, None), Step::Halve(_)));
+        assert_eq!(fault(decide(Outcome::TooLong, 1, None)).0, "answer");
     }
 
     #[test]

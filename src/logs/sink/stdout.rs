@@ -10,21 +10,22 @@ use tokio_util::sync::CancellationToken;
 
 use super::Delivery;
 use super::file::documents;
+use super::part::WorkerPart;
 use super::retry::{self, Pace};
 use crate::logs::batch::Batch;
-use crate::telemetry::{Part, RouteMetrics};
+use crate::telemetry::RouteMetrics;
 
 /// The sink of a `stdout:` route.
 #[derive(Debug)]
 pub struct StdoutSink {
     /// Without the library's line buffer, so that it is known how much was written.
     output: Arc<File>,
-    part: Part,
+    part: WorkerPart,
     metrics: RouteMetrics,
 }
 
 impl StdoutSink {
-    pub(super) fn open(part: Part, metrics: RouteMetrics) -> Result<Self, String> {
+    pub(super) fn open(part: WorkerPart, metrics: RouteMetrics) -> Result<Self, String> {
         let output = io::stdout().as_fd().try_clone_to_owned().map_err(|error| format!("standard output is closed ({})", error.kind()))?;
         Ok(Self { output: Arc::new(File::from(output)), part, metrics })
     }
@@ -39,7 +40,7 @@ impl StdoutSink {
             let write = tokio::task::spawn_blocking(move || write(&output, text));
             let Some(written) = stop.run_until_cancelled(write).await else { return Delivery::Interrupted };
             let Ok((rest, result)) = written else { return Delivery::Interrupted };
-            self.metrics.sink_up.set(i64::from(result.is_ok()));
+            self.metrics.sink_up(result.is_ok());
             match result {
                 Ok(()) => {
                     self.part.ok();
@@ -85,7 +86,7 @@ mod tests {
     fn sink(parts: &Parts) -> (StdoutSink, io::PipeReader) {
         let (reader, writer) = io::pipe().unwrap();
         let output = Arc::new(File::from(OwnedFd::from(writer)));
-        (StdoutSink { output, part: parts.part("route:stdout"), metrics: Metrics::new().unwrap().route("stdout") }, reader)
+        (StdoutSink { output, part: WorkerPart::new(parts.part("route:stdout")), metrics: Metrics::new().unwrap().route("stdout") }, reader)
     }
 
     fn batch() -> Batch {

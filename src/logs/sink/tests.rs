@@ -1,6 +1,6 @@
 //! The Elasticsearch sink against a server that answers by a script.
 
-mod server;
+pub(in crate::logs) mod server;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -115,6 +115,7 @@ async fn everything_is_taken_compressed_and_the_template_is_first() {
     let server = shared.lock().unwrap();
     assert_eq!((server.taken.len(), server.requests, server.gzip, server.conflicts), (150, 2, 2, 50));
     assert_eq!(server.templates, ["/es/_index_template/skep-docker-logs"]);
+    assert_eq!(server.authorizations.len(), 3, "nobody was asked which product it is");
     assert!(server.taken["000099"].contains("<000099>"));
     drop(server);
     assert_eq!(setting.counter("skep_log_duplicates_total"), 50);
@@ -315,6 +316,33 @@ async fn a_template_that_is_refused_stops_nothing() {
     assert_eq!(shared.lock().unwrap().templates.len(), 4);
 }
 
+/// The first copy may be in the backing index before a rollover, and the second in the one behind it: that cannot be helped, and is counted.
+#[tokio::test]
+async fn a_resend_across_a_rollover_is_counted() {
+    let (address, shared) = start().await;
+    let backing = |name: &str| shared.lock().unwrap().backing = Some(format!(".ds-logs-x-{name}"));
+    backing("000001");
+    let setting = open(&format!("elasticsearch://{address}?data_stream=logs-x"));
+    let possible = || setting.counter("skep_log_possible_duplicates_total");
+    assert_eq!(setting.deliver(0..10).await, (10, 0, 0));
+    // Taken without an answer, and sent again to the same index: recognised.
+    script(&shared, [Reply::Close]);
+    assert_eq!((setting.deliver(10..20).await, possible()), ((0, 10, 0), 0));
+    // A rollover between two batches repeats nothing.
+    backing("000002");
+    assert_eq!((setting.deliver(20..30).await, possible()), ((10, 0, 0), 0));
+    // 429: nothing was taken, whatever rolls over meanwhile.
+    script(&shared, [Reply::Whole(429, ""), Reply::Items(vec![429, 201])]);
+    backing("000003");
+    assert_eq!((setting.deliver(30..40).await, possible()), ((10, 0, 0), 0));
+    script(&shared, [Reply::Roll(".ds-logs-x-000004")]);
+    assert_eq!((setting.deliver(40..50).await, possible()), ((10, 0, 0), 10));
+    let server = shared.lock().unwrap();
+    assert!(server.taken.contains_key(".ds-logs-x-000003/000040") && server.taken.contains_key(".ds-logs-x-000004/000040"));
+    let template: serde_json::Value = serde_json::from_str(&server.template_bodies[0]).unwrap();
+    assert_eq!((&template["data_stream"], &template["priority"]), (&serde_json::json!({}), &150.into()));
+}
+
 #[tokio::test]
 async fn a_sink_that_comes_later_gets_everything() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -345,6 +373,29 @@ async fn of_two_hosts_one_is_enough() {
     assert_eq!(count(&shared), 50);
     assert_eq!(shared.lock().unwrap().conflicts, 0);
     assert!(setting.degraded().unwrap().contains(&gone.to_string()), "the dead one is told");
+}
+
+/// A host that was away gets its share again when its rest is over.
+#[tokio::test]
+async fn a_host_that_comes_back_is_asked_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let away = listener.local_addr().unwrap();
+    drop(listener);
+    let (address, shared) = start().await;
+    let setting = open(&format!("elasticsearch://{away},{address}?manage_template=false"));
+    for number in 0..2 {
+        assert_eq!(setting.deliver(number * 10..number * 10 + 10).await, (10, 0, 0));
+    }
+    assert!(setting.degraded().unwrap().contains(&away.to_string()));
+    let back = Shared::default();
+    tokio::spawn(serve(TcpListener::bind(away).await.unwrap(), Arc::clone(&back)));
+    let (mut number, limit) = (2, std::time::Instant::now() + GUARD);
+    while count(&back) == 0 {
+        assert!(std::time::Instant::now() < limit, "it is never asked again");
+        assert_eq!(setting.deliver(number * 10..number * 10 + 10).await, (10, 0, 0));
+        number += 1;
+    }
+    assert_eq!((count(&shared) + count(&back), setting.degraded()), (usize::try_from(number).unwrap() * 10, None));
 }
 
 #[tokio::test]
@@ -457,51 +508,98 @@ async fn a_long_run_through_all_faults() {
     assert!(server.taken.iter().all(|(id, document)| document.contains(&format!("<{id}>"))));
 }
 
+/// Asks a real server, past the sink.
+async fn ask(address: &str, method: elasticsearch::http::Method, path: &str) -> serde_json::Value {
+    let url = elasticsearch::http::Url::parse(&format!("http://{address}")).unwrap();
+    let pool = elasticsearch::http::transport::SingleNodeConnectionPool::new(url);
+    let transport = elasticsearch::http::transport::TransportBuilder::new(pool).disable_proxy().build().unwrap();
+    let headers = elasticsearch::http::headers::HeaderMap::new();
+    transport.send::<Bytes, ()>(method, path, headers, None, None, None).await.unwrap().json().await.unwrap()
+}
+
+async fn get(address: &str, path: String) -> serde_json::Value {
+    ask(address, elasticsearch::http::Method::Get, &path).await
+}
+
+/// Records for an index, by number.
+fn batch_for(index: &str, numbers: std::ops::Range<u32>, document: &dyn Fn(u32) -> String) -> Batch {
+    let mut batch = Batch::default();
+    for number in numbers {
+        push(&mut batch, &format!("{{\"create\":{{\"_index\":\"{index}\",\"_id\":\"{number:06}\"}}}}\n"), &document(number));
+    }
+    batch
+}
+
+fn good(number: u32) -> String {
+    format!(
+        "{{\"@timestamp\":\"2026-11-20T08:00:00.123456789Z\",\"message\":\"line {number}\",\"host\":\"h\",\"log\":{{\"offset\":{number}}}}}"
+    )
+}
+
+const fn done(taken: u64, duplicates: u64, refused: u64) -> Delivery {
+    Delivery::Done { taken, duplicates, refused }
+}
+
 /// What a real server says, 7.17 for one: the document is taken once, the template came first, times keep their nanoseconds.
 #[tokio::test]
 #[ignore = "asks a real Elasticsearch or OpenSearch at SKEP_TEST_ELASTICSEARCH=host:port"]
 async fn a_real_server() {
     let address = std::env::var("SKEP_TEST_ELASTICSEARCH").unwrap();
     let index = format!("skep-test-{:x}", super::retry::random());
-    for gzip in [true, false] {
-        let setting = open(&format!("elasticsearch://{address}?index={index}-{gzip}-%25Y&manage_template=true&gzip={gzip}"));
-        let batch_of = |numbers: std::ops::Range<u32>, document: &dyn Fn(u32) -> String| {
-            let mut batch = Batch::default();
-            for number in numbers {
-                let action = format!("{{\"create\":{{\"_index\":\"{index}-{gzip}-2026\",\"_id\":\"{number:06}\"}}}}\n");
-                push(&mut batch, &action, &document(number));
-            }
-            batch
-        };
-        let good = |number| {
-            format!("{{\"@timestamp\":\"2026-11-20T08:00:00.123456789Z\",\"message\":\"line {number}\",\"log\":{{\"offset\":{number}}}}}")
-        };
-        let done = |taken, duplicates, refused| Delivery::Done { taken, duplicates, refused };
+    for (gzip, schema) in [(true, "ecs"), (false, "logstash")] {
+        let pattern = format!("{index}-{gzip}-%25Y");
+        let setting = open(&format!("elasticsearch://{address}?index={pattern}&manage_template=true&gzip={gzip}&schema={schema}"));
+        let index = format!("{index}-{gzip}-2026");
         let stop = CancellationToken::new();
         let who = setting.sink.probe().await.unwrap();
         assert!(who.contains(&address) && !who.contains("unknown"), "{who}");
-        assert_eq!(setting.sink.deliver(&batch_of(0..1000, &good), &stop).await, done(1000, 0, 0));
-        assert_eq!(setting.sink.deliver(&batch_of(500..1500, &good), &stop).await, done(500, 500, 0));
+        println!("{who}");
+        assert_eq!(setting.sink.deliver(&batch_for(&index, 0..1000, &good), &stop).await, done(1000, 0, 0));
+        assert_eq!(setting.sink.deliver(&batch_for(&index, 500..1500, &good), &stop).await, done(500, 500, 0));
         let one_bad = |number| if number == 1501 { "{\"@timestamp\":\"no time\"}".to_owned() } else { good(number) };
-        assert_eq!(setting.sink.deliver(&batch_of(1500..1503, &one_bad), &stop).await, done(2, 0, 1));
+        assert_eq!(setting.sink.deliver(&batch_for(&index, 1500..1503, &one_bad), &stop).await, done(2, 0, 1));
         let letters = setting.dead_letters();
         assert_eq!((letters.len(), &letters[0]["document"]["@timestamp"]), (1, &"no time".into()));
+        assert!(letters[0]["reason"].as_str().unwrap().contains("@timestamp"), "{}", letters[0]);
         let garbage = |number| if number == 1504 { "{\"@timestamp\":".to_owned() } else { good(number) };
-        assert_eq!(setting.sink.deliver(&batch_of(1503..1506, &garbage), &stop).await, done(2, 0, 1));
+        assert_eq!(setting.sink.deliver(&batch_for(&index, 1503..1506, &garbage), &stop).await, done(2, 0, 1));
         println!("{:#?}", setting.dead_letters());
 
-        let get = async |path: String| -> serde_json::Value {
-            let url = elasticsearch::http::Url::parse(&format!("http://{address}")).unwrap();
-            let pool = elasticsearch::http::transport::SingleNodeConnectionPool::new(url);
-            let transport = elasticsearch::http::transport::TransportBuilder::new(pool).disable_proxy().build().unwrap();
-            let (headers, method) = (elasticsearch::http::headers::HeaderMap::new(), elasticsearch::http::Method::Get);
-            transport.send::<Bytes, ()>(method, &path, headers, None, None, None).await.unwrap().json().await.unwrap()
-        };
-        let mapping = get(format!("{index}-{gzip}-2026/_mapping")).await;
-        let properties = &mapping[format!("{index}-{gzip}-2026")]["mappings"]["properties"];
+        let mapping = get(&address, format!("{index}/_mapping")).await;
+        let properties = &mapping[&index]["mappings"]["properties"];
         assert_eq!(properties["@timestamp"]["type"], "date_nanos");
         assert_eq!((&properties["message"]["type"], &properties["log"]["properties"]["offset"]["type"]), (&"text".into(), &"long".into()));
-        get(format!("{index}-{gzip}-2026/_refresh")).await;
-        assert_eq!(get(format!("{index}-{gzip}-2026/_count")).await["count"], 1504);
+        let host = &properties["host"];
+        let expected = if schema == "ecs" { ("keyword", None) } else { ("text", Some("keyword")) };
+        assert_eq!((host["type"].as_str().unwrap(), host["fields"]["keyword"]["type"].as_str()), expected);
+        get(&address, format!("{index}/_refresh")).await;
+        assert_eq!(get(&address, format!("{index}/_count")).await["count"], 1504);
     }
+}
+
+/// The first record makes the data stream, by the template that was put before it; its newest backing index knows what it has.
+#[tokio::test]
+#[ignore = "asks a real Elasticsearch or OpenSearch at SKEP_TEST_ELASTICSEARCH=host:port"]
+async fn a_real_servers_data_stream() {
+    let address = std::env::var("SKEP_TEST_ELASTICSEARCH").unwrap();
+    let name = format!("logs-skep.test-{:x}", super::retry::random());
+    let setting = open(&format!("elasticsearch://{address}?data_stream={name}"));
+    let stop = CancellationToken::new();
+    assert_eq!(setting.sink.deliver(&batch_for(&name, 0..1000, &good), &stop).await, done(1000, 0, 0));
+    assert_eq!(setting.sink.deliver(&batch_for(&name, 500..1500, &good), &stop).await, done(500, 500, 0));
+    let no_time = |number| if number == 1501 { "{\"message\":\"x\"}".to_owned() } else { good(number) };
+    assert_eq!(setting.sink.deliver(&batch_for(&name, 1500..1503, &no_time), &stop).await, done(2, 0, 1));
+    println!("{:#?}", setting.dead_letters());
+    let rolled = ask(&address, elasticsearch::http::Method::Post, &format!("{name}/_rollover")).await;
+    assert_eq!(rolled["rolled_over"], true, "{rolled}");
+    assert_eq!(setting.sink.deliver(&batch_for(&name, 2000..2010, &good), &stop).await, done(10, 0, 0));
+    assert_eq!(setting.counter("skep_log_possible_duplicates_total"), 0, "every answer was there");
+    // The limit that is told: the newest backing index does not know the ids of the one before.
+    assert_eq!(setting.sink.deliver(&batch_for(&name, 0..10, &good), &stop).await, done(10, 0, 0));
+    let mapping = get(&address, format!("{name}/_mapping")).await;
+    let backing: Vec<&String> = mapping.as_object().unwrap().keys().collect();
+    assert!(backing.len() == 2 && backing.iter().all(|index| index.starts_with(&format!(".ds-{name}-"))), "{backing:?}");
+    assert_eq!(mapping[backing[0]]["mappings"]["properties"]["@timestamp"]["type"], "date_nanos");
+    get(&address, format!("{name}/_refresh")).await;
+    assert_eq!(get(&address, format!("{name}/_count")).await["count"], 1522);
 }

@@ -12,11 +12,12 @@ use serde_json::{Value, json};
 
 use super::Settings;
 use super::group::SLACK;
-use crate::config::RouteSpec;
+use crate::config::{RouteSpec, Schema};
 use crate::logs::ContainerId;
 use crate::logs::batch::Batch;
 use crate::logs::cursor::{Cursor, CursorFile, Found, Position};
 use crate::logs::files::{FileTable, LoggedContainer, TableOptions};
+use crate::logs::positions::Positions;
 use crate::logs::route::RouteOptions;
 use crate::logs::tail::{Begin, Buffers, Encoder, Progress, Tail};
 use crate::logs::time::write_rfc3339;
@@ -80,7 +81,9 @@ impl Lab {
         let table = FileTable::start(table, &Parts::default(), metrics.table()).unwrap();
         let options = RouteOptions {
             spec: RouteSpec::parse("stdout:").unwrap(),
+            worker: 0,
             consumer: 0,
+            positions: Arc::new(Positions::new("r", 1)),
             state: None,
             state_works: true,
             backfill: Begin::Oldest,
@@ -117,7 +120,7 @@ impl Lab {
     /// Reads once, up to so many records.
     fn read(&self, tail: &mut Tail, now: Instant, most: usize) -> (Progress, Vec<Value>) {
         let mut batch = Batch::new();
-        let mut encoder = Encoder { batch: &mut batch, index: None, metrics: &self.route, max: (usize::MAX, most) };
+        let mut encoder = Encoder { batch: &mut batch, index: None, schema: Schema::Ecs, metrics: &self.route, max: (usize::MAX, most) };
         let progress = tail.read_at(now, &mut Buffers::default(), &mut encoder);
         let records = batch.records().iter().map(|span| serde_json::from_slice(batch.document(span)).unwrap()).collect();
         (progress, records)

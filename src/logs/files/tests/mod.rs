@@ -267,6 +267,36 @@ fn at_the_bound_the_oldest_goes_and_is_counted() {
     assert_eq!(bench.value("skep_log_spool_given_up_total{unit=\"bytes\"}"), bytes as u64);
 }
 
+/// The older of two logs stays whole, for it is of a consumer that does not give way.
+#[test]
+fn at_the_bound_those_that_give_way_go_first() {
+    let mut bench = Bench::new();
+    (bench.options.spool_bytes, bench.options.consumers) = (20_000, 2);
+    let table = bench.table();
+    let (mut older, mut newer) = (bench.container(1), bench.container(2));
+    let mut kept = Vec::new();
+    for (consumer, engine, rotations) in [(0, &mut older, 2), (1, &mut newer, 20)] {
+        engine.write(|_| ());
+        let container = await_container(&table, &engine.id);
+        container.set_wanted(1 - consumer, false);
+        if consumer == 1 {
+            container.gives_way(consumer);
+        }
+        kept.push(rotate_unread(&table, engine, rotations));
+        engine.remove();
+        until(&table, "it is in the spool", || container.is_removed() && bench.value("skep_log_pinned_bytes") == 0);
+    }
+    let mut follower = Follower::new(kept.remove(0));
+    follower.read();
+    assert_eq!(follower.next, older.next);
+    // What is there of the newer begins later, and all before that was given up.
+    let first = kept.remove(0).chain()[0].fingerprint().first_time - FIRST_TIME;
+    assert!(first > 0);
+    until(&table, "the lines are counted", || {
+        bench.value("skep_log_spool_given_up_total{unit=\"lines\"}") == u64::try_from(first).unwrap()
+    });
+}
+
 #[test]
 fn without_a_spool_the_bound_holds_too() {
     let mut bench = Bench::new();

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 
 /// How the server answers one bulk request; without a script it takes everything.
 #[derive(Debug, Clone)]
-pub(super) enum Reply {
+pub(in crate::logs) enum Reply {
     /// Each item gets one of these statuses in turn; a 201 takes it, if it is new.
     Items(Vec<u16>),
     /// The whole request is refused.
@@ -30,29 +30,36 @@ pub(super) enum Reply {
     Text(&'static str),
     /// Everything is taken, and the answer has that many bytes.
     Long(usize),
+    /// Everything is taken, the connection ends without an answer, and the data stream rolls over to this index.
+    Roll(&'static str),
     /// Everything is taken, and no answer comes.
     Silence,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Server {
-    pub(super) script: VecDeque<Reply>,
+pub(in crate::logs) struct Server {
+    pub(in crate::logs) script: VecDeque<Reply>,
     /// Documents by id.
-    pub(super) taken: BTreeMap<String, String>,
+    pub(in crate::logs) taken: BTreeMap<String, String>,
+    /// The backing index that takes records; an id is known in the index that took it only.
+    pub(in crate::logs) backing: Option<String>,
+    pub(in crate::logs) template_bodies: Vec<String>,
+    /// Documents in the order in which they were taken.
+    pub(in crate::logs) arrived: Vec<String>,
     /// Copies of one id that were offered when it was there already.
-    pub(super) conflicts: u64,
-    pub(super) requests: u64,
-    pub(super) templates: Vec<String>,
-    pub(super) authorizations: Vec<Option<String>>,
-    pub(super) gzip: u64,
+    pub(in crate::logs) conflicts: u64,
+    pub(in crate::logs) requests: u64,
+    pub(in crate::logs) templates: Vec<String>,
+    pub(in crate::logs) authorizations: Vec<Option<String>>,
+    pub(in crate::logs) gzip: u64,
     /// A request with more records than this gets 413; one with this word in it, 400.
-    pub(super) most_records: Option<usize>,
-    pub(super) poison: Option<&'static str>,
-    pub(super) template_status: Option<u16>,
-    pub(super) credentials: Option<&'static str>,
+    pub(in crate::logs) most_records: Option<usize>,
+    pub(in crate::logs) poison: Option<&'static str>,
+    pub(in crate::logs) template_status: Option<u16>,
+    pub(in crate::logs) credentials: Option<&'static str>,
 }
 
-pub(super) type Shared = Arc<Mutex<Server>>;
+pub(in crate::logs) type Shared = Arc<Mutex<Server>>;
 
 fn body(text: impl Into<Bytes>) -> BoxBody<Bytes, std::io::Error> {
     http_body_util::Full::new(text.into()).map_err(|never: Infallible| match never {}).boxed()
@@ -62,7 +69,7 @@ fn answer(status: u16, text: impl Into<Bytes>) -> Response<BoxBody<Bytes, std::i
     Response::builder().status(status).body(body(text)).unwrap()
 }
 
-pub(super) async fn serve(listener: TcpListener, shared: Shared) {
+pub(in crate::logs) async fn serve(listener: TcpListener, shared: Shared) {
     loop {
         let (socket, _) = listener.accept().await.unwrap();
         let shared = Arc::clone(&shared);
@@ -93,6 +100,7 @@ async fn handle(shared: Shared, request: Request<Incoming>) -> Result<Response<B
         }
         if head.method == "PUT" {
             server.templates.push(head.uri.path().to_owned());
+            server.template_bodies.push(text);
             return Ok(answer(server.template_status.unwrap_or(200), r#"{"acknowledged":true}"#));
         }
         assert_eq!(head.headers["content-type"], "application/x-ndjson");
@@ -114,22 +122,32 @@ async fn handle(shared: Shared, request: Request<Incoming>) -> Result<Response<B
         let mut items = Vec::new();
         for (pair, status) in lines.chunks(2).zip(statuses.iter().cycle()) {
             let action: serde_json::Value = serde_json::from_str(pair[0]).unwrap();
-            let id = action["create"]["_id"].as_str().unwrap().to_owned();
+            let mut id = action["create"]["_id"].as_str().unwrap().to_owned();
+            let index = server.backing.clone().unwrap_or_else(|| action["create"]["_index"].as_str().unwrap().to_owned());
+            if server.backing.is_some() {
+                id = format!("{index}/{id}");
+            }
             let status = match (*status, server.taken.contains_key(&id)) {
                 (201, true) => 409,
                 (status, _) => status,
             };
             match status {
-                201 => drop(server.taken.insert(id, pair[1].to_owned())),
+                201 => {
+                    server.taken.insert(id, pair[1].to_owned());
+                    server.arrived.push(pair[1].to_owned());
+                }
                 409 => server.conflicts += 1,
                 _ => {}
             }
             let error = serde_json::json!({"type": match status { 400 => "mapper_parsing_exception", 404 => "index_not_found_exception", _ => "x" }, "reason": "r"});
             items.push(if status == 201 {
-                serde_json::json!({"create": {"status": 201}})
+                serde_json::json!({"create": {"_index": index, "status": 201}})
             } else {
                 serde_json::json!({"create": {"status": status, "error": error}})
             });
+        }
+        if let Reply::Roll(index) = &reply {
+            server.backing = Some((*index).to_owned());
         }
         (reply, serde_json::json!({"errors": true, "items": items}).to_string())
     };
@@ -147,7 +165,7 @@ async fn handle(shared: Shared, request: Request<Incoming>) -> Result<Response<B
     }
 }
 
-pub(super) async fn start() -> (SocketAddr, Shared) {
+pub(in crate::logs) async fn start() -> (SocketAddr, Shared) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shared = Shared::default();
@@ -155,10 +173,10 @@ pub(super) async fn start() -> (SocketAddr, Shared) {
     (address, shared)
 }
 
-pub(super) fn script(shared: &Shared, replies: impl IntoIterator<Item = Reply>) {
+pub(in crate::logs) fn script(shared: &Shared, replies: impl IntoIterator<Item = Reply>) {
     shared.lock().unwrap().script.extend(replies);
 }
 
-pub(super) fn count(shared: &Shared) -> usize {
+pub(in crate::logs) fn count(shared: &Shared) -> usize {
     shared.lock().unwrap().taken.len()
 }
