@@ -50,8 +50,9 @@ impl From<BTreeMap<String, String>> for Labels {
         let mut text = String::with_capacity(map.iter().map(|(name, value)| name.len() + value.len()).sum());
         let mut ends = Vec::with_capacity(2 * map.len());
         for (name, value) in map {
-            let Ok(value_end) = u32::try_from(text.len() + name.len() + value.len()) else { break };
-            ends.extend([value_end - value.len() as u32, value_end]);
+            let name_end = text.len() + name.len();
+            let (Ok(name_end), Ok(value_end)) = (u32::try_from(name_end), u32::try_from(name_end + value.len())) else { break };
+            ends.extend([name_end, value_end]);
             text.push_str(&name);
             text.push_str(&value);
         }

@@ -209,11 +209,11 @@ impl Book {
 
     /// The containers of which a process was killed for want of memory in their last run; in their present one, of those that run.
     pub(super) fn oom_killed(&self, inventory: &Inventory) -> BTreeSet<ContainerId> {
-        let is_killed = |(id, entry): &(&ContainerId, &Box<Entry>)| {
+        let is_killed = |id: &ContainerId, entry: &Entry| {
             entry.runs.last().is_some_and(|run| run.oom_kills > 0)
-                && inventory.containers.get(*id).is_some_and(|container| entry.is_oom_killed(container.is_running()))
+                && inventory.containers.get(id).is_some_and(|container| entry.is_oom_killed(container.is_running()))
         };
-        self.entries.iter().filter(is_killed).map(|(id, _)| id.clone()).collect()
+        self.entries.iter().filter(|(id, entry)| is_killed(id, entry)).map(|(id, _)| id.clone()).collect()
     }
 
     /// Lets time pass: what has stayed long enough goes.

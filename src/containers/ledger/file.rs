@@ -76,7 +76,7 @@ pub(super) fn text(copy: &OnDisk) -> serde_json::Result<Vec<u8>> {
 
 /// What is to be written. Containers of which nobody knows who they are, and those that nobody should hear of, are left out.
 pub(super) fn copy(book: &Book, boot: &str) -> OnDisk {
-    let entry = |(id, entry): (&ContainerId, &Box<Entry>)| {
+    let entry = |id: &ContainerId, entry: &Entry| {
         let (series, key) = (entry.series()?, entry.key.clone()?);
         if entry.gone.is_some() && entry.is_without_trace() {
             return None;
@@ -107,7 +107,7 @@ pub(super) fn copy(book: &Book, boot: &str) -> OnDisk {
         last_event: book.last_event,
         seen: book.seen.iter().copied().collect(),
         sums: book.sums.iter().map(|(key, (_, sums))| (key.clone(), *sums)).collect(),
-        containers: book.entries.iter().filter_map(entry).collect(),
+        containers: book.entries.iter().filter_map(|(id, of)| entry(id, of)).collect(),
     }
 }
 
