@@ -116,6 +116,8 @@ pub struct ContainerMeta {
     pub log_driver: String,
     /// `max-file` of the log driver; 1 where none is told, as the engine takes it.
     pub max_file: u32,
+    /// `max-size` of the log driver in bytes; `None` where the file grows without end.
+    pub max_size: Option<u64>,
     /// Whether it runs: `State.Running`.
     pub running: bool,
     /// The value of `LOGSPOUT` in its environment; nothing else of the environment is kept.

@@ -282,6 +282,8 @@ struct Description {
     tty: bool,
     log_driver: String,
     max_file: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_size: Option<u64>,
     running: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     logspout: Option<String>,
@@ -291,7 +293,7 @@ struct Description {
 
 impl Description {
     fn new(meta: &ContainerMeta, order: &[Fingerprint]) -> Self {
-        let ContainerMeta { name, image, labels, tty, log_driver, max_file, running, logspout } = meta.clone();
+        let ContainerMeta { name, image, labels, tty, log_driver, max_file, max_size, running, logspout } = meta.clone();
         Self {
             version: 1,
             name,
@@ -300,6 +302,7 @@ impl Description {
             tty,
             log_driver,
             max_file,
+            max_size,
             running,
             logspout,
             files: order.iter().map(ToString::to_string).collect(),
@@ -307,8 +310,8 @@ impl Description {
     }
 
     fn meta(self) -> ContainerMeta {
-        let Self { name, image, labels, tty, log_driver, max_file, running, logspout, .. } = self;
-        ContainerMeta { name, image, labels, tty, log_driver, max_file, running, logspout }
+        let Self { name, image, labels, tty, log_driver, max_file, max_size, running, logspout, .. } = self;
+        ContainerMeta { name, image, labels, tty, log_driver, max_file, max_size, running, logspout }
     }
 }
 

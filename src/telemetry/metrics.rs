@@ -101,7 +101,7 @@ pub struct RouteMetrics {
 /// A counter with a label begins at 0 for every value that is known beforehand: a series that begins with its first event has no increase for Prometheus
 /// to see, and the first loss would raise no alert. Each list belongs to the method of the same name.
 const DROPPED: [&str; 4] = ["malformed", "batch_overflow", "dead_letter_failed", "dead_letter_rotated"];
-const GAPS: [&str; 3] = ["rotated_away", "spool_full", "truncated_file"];
+const GAPS: [&str; 4] = ["rotated_away", "spool_full", "truncated_file", "damaged_file"];
 /// Another status begins with its first event.
 const RETRIED: [&str; 14] =
     ["connect", "timeout", "answer", "write", "file", "400", "401", "403", "404", "413", "429", "500", "502", "503"];
@@ -156,7 +156,7 @@ impl RouteMetrics {
         self.vecs.dropped.with_label_values(&[&*self.route, reason]).inc_by(lines);
     }
 
-    /// A place where lines were, and are no more: `rotated_away`, `spool_full`, `truncated_file`.
+    /// A place where lines were, and are no more: `rotated_away`, `spool_full`, `truncated_file`, `damaged_file`.
     pub fn gap(&self, reason: &'static str) {
         self.vecs.gaps.with_label_values(&[&*self.route, reason]).inc();
     }
@@ -211,7 +211,7 @@ impl TableMetrics {
         self.vecs.rescans.with_label_values(&[reason]).inc();
     }
 
-    /// A file operation that failed: `open`, `read`, `spool`, `watch`; `compressed` for a rotated file that is compressed and so not read.
+    /// A file operation that failed: `open`, `read`, `spool`, `watch`; `compressed` for a compressed predecessor that is damaged.
     pub fn file_error(&self, operation: &'static str) {
         self.vecs.file_errors.with_label_values(&[operation]).inc();
     }

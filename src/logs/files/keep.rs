@@ -71,6 +71,13 @@ impl Table {
         let mut is_awaited = entry.is_removed;
         let files = std::mem::take(&mut entry.chain.files);
         for (mut file, need) in files.into_iter().zip(needs) {
+            if let Some(log) = file.log().filter(|_| !file.is_hidden)
+                && log.compressed().is_some_and(|compressed| compressed.take_broken())
+            {
+                self.metrics.file_error("compressed");
+                let (container, file, decoded) = (id.as_str(), log.fingerprint(), log.len().unwrap_or(0));
+                tracing::warn!(container, %file, decoded, "a compressed log file is damaged: what is behind its first part is lost");
+            }
             let is_gone = file.number.is_none();
             // What the disk has less of than the spool is of no use once it goes.
             let Some(from) = need.filter(|_| !(is_gone && file.is_hidden)) else {

@@ -5,6 +5,7 @@
 //! own positions; the table owns descriptors, the order of the files, and the [spool](crate::logs::spool).
 
 mod chain;
+mod compressed;
 mod container;
 mod file;
 mod keep;

@@ -465,13 +465,13 @@ impl Table {
             // Only whether it is still there.
             Treatment::OtherDriver | Treatment::Excluded => match std::fs::metadata(&entry.dir) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Look::Gone,
-                _ => Look::Settled { written: 0, compressed: 0, failed: Vec::new() },
+                _ => Look::Settled { written: 0, failed: Vec::new() },
             },
         };
         let was_removed = entry.is_removed;
         let mut refused = Vec::new();
         match look {
-            Look::Settled { written, compressed, failed } => {
+            Look::Settled { written, failed } => {
                 entry.is_removed = false;
                 if entry.written != written {
                     entry.written = written;
@@ -479,7 +479,6 @@ impl Table {
                     entry.container.touch();
                     self.is_ring_due = true;
                 }
-                (0..compressed).for_each(|_| self.metrics.file_error("compressed"));
                 failed.iter().for_each(|_| self.metrics.file_error("open"));
                 if !failed.is_empty() {
                     self.again.insert(id.clone());
@@ -578,6 +577,7 @@ impl Table {
         let is_news = self.own.learn(id, &meta);
         if let Some(entry) = self.entries.get_mut(id) {
             entry.container.set_meta(meta.clone());
+            entry.chain.max_size = meta.max_size;
             entry.container.touch();
             entry.meta = Some(Arc::new(meta));
             self.is_ring_due = true;
