@@ -742,6 +742,38 @@ fn compressed_predecessors_are_read_and_a_damaged_one_is_a_gap() {
 }
 
 #[test]
+fn what_was_copied_of_the_only_file_is_shipped_and_the_rest_is_a_gap() {
+    let place = Place::new();
+    let mut writer = Writer::create(&place.containers, 1, "one", 1 << 20, 1);
+    let log = writer.directory.join(format!("{}-json.log", writer.id));
+    let spool = place.folder.path().join("state/spool").join(&writer.id);
+    let is_copied = || {
+        let spool = fs::read_dir(&spool);
+        spool.is_ok_and(|files| files.flatten().any(|file| file.path().extension().is_some_and(|end| end == "part")))
+    };
+    let agent = place.start(&[CLOSED]);
+    let line = |number: u32| format!("{number:06} {}", "x".repeat(10_000));
+    let mut expected: Vec<String> = (0..53).map(line).collect();
+    expected.iter().for_each(|line| writer.line("stdout", line));
+    until("copying", is_copied);
+    // What is behind the copy goes when the file is written anew in its place.
+    (0..7).for_each(|_| writer.line("stdout", "lost"));
+    fs::File::options().write(true).open(&log).unwrap().set_len(0).unwrap();
+    writer.append_again();
+    for number in 100..103 {
+        writer.line("stdout", &line(number));
+        expected.push(line(number));
+    }
+    until("the copy's name", || own(&agent, "skep_log_lag_bytes") > 500_000.0);
+    agent.kill();
+    let agent = place.start(&[&place.file_route()]);
+    place.until_shipped(expected);
+    assert_eq!(own(&agent, "skep_log_gaps_total"), 1.0);
+    assert_eq!(own(&agent, "skep_log_gaps_total{reason=\"rotated_away\""), 1.0);
+    agent.kill();
+}
+
+#[test]
 fn many_log_files_leave_descriptors_for_scrapes_and_cursors() {
     let place = Place::new();
     let mut writers: Vec<Writer> = (0..300).map(|number| Writer::create(&place.containers, number, "many", 0, 1)).collect();

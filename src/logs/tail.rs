@@ -364,7 +364,7 @@ impl Tail {
                 Chunk::End => match next {
                     Some(next) if is_final => {
                         if file.is_broken() {
-                            self.metrics.gap("damaged_file");
+                            self.metrics.gap(if file.is_part() { "rotated_away" } else { "damaged_file" });
                         }
                         self.move_to(Place { file: next.fingerprint(), offset: next.base() });
                         progress = Progress::Read;
@@ -450,7 +450,7 @@ impl Tail {
             self.move_to(Place { file: at.file, offset: at.offset + length as u64 });
             return Chunk::Read(length);
         }
-        if length == 0 && !file.is_compressed() && file.len().is_ok_and(|whole| whole < at.offset) {
+        if length == 0 && !file.is_compressed() && !file.is_part() && file.len().is_ok_and(|whole| whole < at.offset) {
             if file.is_shorter() {
                 // Somebody cut it just now. The table will say by which fingerprint it goes on.
                 return Chunk::End;

@@ -30,6 +30,10 @@ pub(super) struct Chain {
     loose: Vec<Tracked>,
     /// `max-size` of the log driver, where it is known: what a compressed file may hold.
     pub(super) max_size: Option<u64>,
+    /// `max-file=1`: the engine may write the file anew in its place.
+    pub(super) is_one_file: bool,
+    /// What somebody else stands for, to be let go.
+    pub(super) dropped: Vec<Tracked>,
 }
 
 /// One file, on the disk or not.
@@ -322,6 +326,24 @@ impl Chain {
         self.files.push(Tracked { identity: None, number: None, content: Content::Known(log), kept, is_hidden: false, is_apart: true });
     }
 
+    /// The file that is written, when it has a name.
+    pub(super) fn live(&self) -> Option<&Arc<LogFile>> {
+        self.files.last().filter(|file| file.number == Some(0)).and_then(Tracked::log)
+    }
+
+    /// The file that is written, when somebody has cut it and nobody has taken note of that.
+    pub(super) fn cut_file(&self) -> Option<Fingerprint> {
+        let file = self.files.last()?;
+        file.log().filter(|log| file.is_cut(log, self.is_one_file)).map(|log| log.fingerprint())
+    }
+
+    /// Takes in what was copied of the file that is written, before that is written anew.
+    pub(super) fn put_before_live(&mut self, log: Arc<LogFile>, kept: Kept) {
+        self.push_spooled(log, kept);
+        let at = self.files.len().saturating_sub(2);
+        self.files.get_mut(at..).unwrap_or_default().reverse();
+    }
+
     /// Says of each file whether it is final, and gives fingerprints to those whose first line is complete now. Returns how many could not be read.
     ///
     /// A rotated file is final: the engine closes it before it renames it. One that is gone without a rename is final when there is a newer one
@@ -335,7 +357,7 @@ impl Chain {
                 Some(number) => number > 0,
                 None => file.identity.is_none() || at + 1 < count,
             };
-            failed += usize::from(file.go_on_behind_cut().is_err());
+            failed += usize::from(file.go_on_behind_cut(self.is_one_file).is_err());
             failed += usize::from(file.settle(is_final).is_err());
         }
         self.tell_apart();
@@ -389,6 +411,7 @@ impl Chain {
                 at += 1;
                 continue;
             };
+            let is_part = gone.log().is_some_and(|log| log.is_part());
             let length = |file: Option<&Tracked>| file.and_then(Tracked::log).and_then(|log| log.len().ok()).unwrap_or(0);
             let is_whole = match self.files.get(twin).and_then(Tracked::log).and_then(|log| log.compressed()) {
                 Some(compressed) => compressed.claims(length(self.files.get(at))) && !compressed.is_broken(),
@@ -399,6 +422,12 @@ impl Chain {
                     twin.is_hidden = true;
                 }
                 at += 1;
+                continue;
+            }
+            if is_part {
+                // The file is written on, or was when it was copied whole.
+                let part = self.files.remove(at);
+                self.dropped.push(part);
                 continue;
             }
             let kept = self.files.remove(at).kept;
@@ -427,7 +456,7 @@ impl Chain {
     /// Whether a file waits for its first line, or was cut from outside and will have another.
     pub(super) fn is_unsettled(&self) -> bool {
         self.files.iter().any(|file| match &file.content {
-            Content::Known(log) => file.number.is_some() && log.is_shorter(),
+            Content::Known(log) => file.is_cut(log, self.is_one_file),
             // Nothing is added to a compressed file.
             Content::Nameless(source, _) => source.as_ref().is_some_and(|source| source.compressed().is_none()),
         })
@@ -486,11 +515,14 @@ impl Tracked {
         std::mem::replace(&mut self.content, Content::Known(log))
     }
 
+    fn is_cut(&self, log: &LogFile, is_one_file: bool) -> bool {
+        self.number.is_some() && (log.is_shorter() || (is_one_file && !log.is_final() && log.is_overwritten()))
+    }
+
     /// What is written to a file behind a cut (`truncate`, logrotate's `copytruncate`) has another first line, by which the next run will know it.
-    fn go_on_behind_cut(&mut self) -> io::Result<()> {
+    fn go_on_behind_cut(&mut self, is_one_file: bool) -> io::Result<()> {
         if let Content::Known(log) = &self.content
-            && self.number.is_some()
-            && log.is_shorter()
+            && self.is_cut(log, is_one_file)
         {
             self.content = Content::Nameless(Some(log.cut()?), FirstLine::new());
             self.is_apart = false;
@@ -513,7 +545,9 @@ impl Tracked {
             if let Some(compressed) = file.compressed() {
                 compressed.rest();
             }
-            self.content = Content::Known(Arc::new(LogFile::from_source(file, fingerprint, 0, is_final)));
+            let length = if let Content::Nameless(_, first) = &self.content { first.length() } else { 0 };
+            let log = LogFile::from_source(file, fingerprint, 0, is_final).with_first_line(length);
+            self.content = Content::Known(Arc::new(log));
         }
         Ok(())
     }

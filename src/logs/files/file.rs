@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::compressed::Compressed;
 use crate::logs::Fingerprint;
@@ -66,6 +66,10 @@ pub struct LogFile {
     source: Source,
     fingerprint: Fingerprint,
     base: u64,
+    /// The length of the first line in bytes, where it is known and the fingerprint is that line's.
+    first_line: u64,
+    /// Of a copy in the spool: it was made while the file was still written.
+    is_part: bool,
     is_final: AtomicBool,
     is_cut: AtomicBool,
     /// Behind the last byte that anybody has read.
@@ -78,7 +82,28 @@ impl LogFile {
     }
 
     pub(super) const fn from_source(source: Source, fingerprint: Fingerprint, base: u64, is_final: bool) -> Self {
-        Self { source, fingerprint, base, is_final: AtomicBool::new(is_final), is_cut: AtomicBool::new(false), reached: AtomicU64::new(0) }
+        Self {
+            source,
+            fingerprint,
+            base,
+            first_line: 0,
+            is_part: false,
+            is_final: AtomicBool::new(is_final),
+            is_cut: AtomicBool::new(false),
+            reached: AtomicU64::new(0),
+        }
+    }
+
+    /// The same, of which the length of the first line is known.
+    pub(super) const fn with_first_line(mut self, length: u64) -> Self {
+        self.first_line = length;
+        self
+    }
+
+    /// A copy in the spool that was made while the file was still written.
+    pub(crate) const fn into_part(mut self) -> Self {
+        self.is_part = true;
+        self
     }
 
     /// The same file by another fingerprint.
@@ -133,7 +158,25 @@ impl LogFile {
     /// Whether its end is missing: lines were behind what can be read of it.
     #[must_use]
     pub fn is_broken(&self) -> bool {
-        self.source.compressed().is_some_and(|file| file.is_broken())
+        self.is_part || self.source.compressed().is_some_and(|file| file.is_broken())
+    }
+
+    /// Whether it is a copy that was made while the file was still written: more may have been behind it.
+    #[must_use]
+    pub const fn is_part(&self) -> bool {
+        self.is_part
+    }
+
+    /// Whether its first line is another by now: somebody cut it and wrote it anew, maybe as long as it was. Only asked where the engine does such things.
+    #[must_use]
+    pub fn is_overwritten(&self) -> bool {
+        let Source::Plain(file) = &self.source else { return false };
+        let Some(length) = usize::try_from(self.first_line).ok().filter(|length| (1..=CHUNK).contains(length)) else { return false };
+        let mut line = vec![0; length];
+        match file.read_exact_at(&mut line, 0) {
+            Ok(()) => xxh3_64(&line) != self.fingerprint.hash,
+            Err(error) => error.kind() == io::ErrorKind::UnexpectedEof,
+        }
     }
 
     /// The compressed file that it is read from.
@@ -237,6 +280,11 @@ impl FirstLine {
                 return Ok(None);
             }
         }
+    }
+
+    /// How much of the line was read.
+    pub(super) const fn length(&self) -> u64 {
+        self.scanned
     }
 
     fn remember(&mut self, piece: &[u8]) {

@@ -10,6 +10,7 @@ mod container;
 mod file;
 mod keep;
 mod meta;
+mod part;
 mod signal;
 mod table;
 mod watch;

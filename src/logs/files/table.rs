@@ -14,6 +14,7 @@ use super::chain::{Chain, Kept, Look, Refused, Tracked};
 use super::container::LoggedContainer;
 use super::keep::Ledger;
 use super::meta::{Described, Own, Treatment};
+use super::part::PartCopy;
 use super::signal::Bell;
 use super::watch::Watcher;
 use super::{Shared, TableOptions};
@@ -101,6 +102,8 @@ pub(super) struct Entry {
     /// Length of the file that is written, at the last look.
     written: u64,
     pub(super) pinned: u64,
+    /// What was copied of the only file while it is written.
+    pub(super) part: Option<PartCopy>,
 }
 
 impl Table {
@@ -263,6 +266,8 @@ impl Table {
             }
             if entry.chain.is_unsettled() {
                 self.update(&id);
+            } else if entry.chain.is_one_file {
+                self.insure(&id);
             }
         }
     }
@@ -549,6 +554,7 @@ impl Table {
             refused: Vec::new(),
             written: 0,
             pinned: 0,
+            part: None,
         }
     }
 
@@ -578,6 +584,8 @@ impl Table {
         if let Some(entry) = self.entries.get_mut(id) {
             entry.container.set_meta(meta.clone());
             entry.chain.max_size = meta.max_size;
+            // Without a limit the engine never rotates.
+            entry.chain.is_one_file = meta.max_file == 1 && meta.max_size.is_some();
             entry.container.touch();
             entry.meta = Some(Arc::new(meta));
             self.is_ring_due = true;
@@ -610,12 +618,16 @@ impl Table {
 
     /// Brings what consumers see in line with what is known.
     fn update(&mut self, id: &ContainerId) {
+        self.save_part(id);
         let Some(entry) = self.entries.get_mut(id) else { return };
         for _ in 0..entry.chain.settle(entry.is_removed) {
             self.metrics.file_error("read");
             self.again.insert(id.clone());
         }
         entry.chain.join();
+        let dropped = std::mem::take(&mut entry.chain.dropped);
+        self.let_go(dropped);
+        let Some(entry) = self.entries.get_mut(id) else { return };
         if entry.is_removed && entry.treatment == Treatment::Unknown && !entry.chain.files.is_empty() {
             // Nobody will tell who it was any more. Its lines are worth more than its name.
             entry.treatment = Treatment::Tailed;

@@ -106,6 +106,8 @@ pub(super) struct Engine {
     firsts: Vec<i64>,
     /// `compress=true`.
     pub(super) is_compressing: bool,
+    /// With one file, before 23.0: the full one is renamed.
+    pub(super) leaves_one: bool,
 }
 
 pub(super) fn line(number: i64) -> Vec<u8> {
@@ -123,8 +125,19 @@ impl Engine {
         let id = ContainerId::new(&format!("{number:064x}")).unwrap();
         let dir = root.join(id.as_str());
         fs::create_dir(&dir).unwrap();
-        let engine =
-            Self { dir, id, max_file, max_size, file: None, size: 0, next: 0, rotations: 0, firsts: vec![0], is_compressing: false };
+        let engine = Self {
+            dir,
+            id,
+            max_file,
+            max_size,
+            file: None,
+            size: 0,
+            next: 0,
+            rotations: 0,
+            firsts: vec![0],
+            is_compressing: false,
+            leaves_one: false,
+        };
         let host = format!(r#"{{"LogConfig":{{"Type":"json-file","Config":{{"max-file":"{max_file}","max-size":"{max_size}"}}}}}}"#);
         fs::write(engine.dir.join("hostconfig.json"), host).unwrap();
         engine.describe(&format!("job-{number}"), true, "{}");
@@ -207,7 +220,11 @@ impl Engine {
             fs::rename(self.path(0), self.path(1)).unwrap();
         } else {
             // 23.0 and later; before it a `.1` stays behind.
-            fs::remove_file(self.path(0)).unwrap();
+            if self.leaves_one {
+                fs::rename(self.path(0), self.path(1)).unwrap();
+            } else {
+                fs::remove_file(self.path(0)).unwrap();
+            }
         }
         self.firsts.insert(0, self.next);
         self.firsts.truncate(self.max_file as usize);
@@ -216,6 +233,12 @@ impl Engine {
         if self.is_compressing && self.max_file > 1 {
             self.compress();
         }
+    }
+
+    /// Throws the content of the only file away and goes on at its beginning.
+    pub(super) fn write_anew(&mut self) {
+        self.file.as_ref().unwrap().set_len(0).unwrap();
+        self.size = 0;
     }
 
     pub(super) fn end(&mut self) {
@@ -239,11 +262,13 @@ pub(super) struct Follower {
     pub(super) next: i64,
     /// Whether lines may be missing. None ever comes twice or out of order.
     pub(super) may_miss: bool,
+    /// The lines that came.
+    pub(super) read: Vec<i64>,
 }
 
 impl Follower {
     pub(super) fn new(container: Arc<LoggedContainer>) -> Self {
-        Self { container, file: None, offset: 0, rest: Vec::new(), next: 0, may_miss: false }
+        Self { container, file: None, offset: 0, rest: Vec::new(), next: 0, may_miss: false, read: Vec::new() }
     }
 
     /// Goes on at a place that was acknowledged, `next` being the line there. False when the chain has no such file.
@@ -305,6 +330,7 @@ impl Follower {
             let number: i64 = number.unwrap_or_else(|| panic!("no line of the engine's: {text:?}"));
             assert!(number == self.next || (self.may_miss && number > self.next), "line {number} came where {} was due", self.next);
             self.next = number + 1;
+            self.read.push(number);
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod compressed;
 mod engine;
+mod one_file;
 
 use std::fs;
 use std::io::Write;
