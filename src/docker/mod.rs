@@ -12,6 +12,7 @@ pub mod inventory;
 mod json;
 mod size;
 mod known;
+mod logs;
 mod time;
 
 pub use answers::{EngineInfo, Listed, ListedContainer};
@@ -21,3 +22,4 @@ pub use error::EngineError;
 pub use events::{ContainerEvent, Events};
 pub use inspected::{Allowed, Attachment, Inspected};
 pub use inventory::{Inventory, InventoryTask, Timing, Witness};
+pub use logs::{LogStream, LogSubject, Reading};

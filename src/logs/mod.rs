@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! containers/<id>/<id>-json.log* ─▶ files (the table, the spool) ─▶ reader ▶ assemble ▶ record ▶ batch ─▶ sink ──verdicts──▶ cursor
+//! the engine's API ─▶ feed/<id>/<id>-json.log* ─▶ the same
 //! ```
 //!
 //! `files` owns descriptors and never waits for a sink. A route (`route`) owns positions: it reads, assembles, encodes into a batch, and moves its
@@ -11,6 +12,7 @@ pub mod assemble;
 pub mod batch;
 pub mod cursor;
 pub mod enrich;
+pub mod feed;
 pub mod files;
 pub mod index;
 pub mod json;

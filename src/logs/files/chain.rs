@@ -32,6 +32,8 @@ pub(super) struct Chain {
     pub(super) max_size: Option<u64>,
     /// `max-file=1`: the engine may write the file anew in its place.
     pub(super) is_one_file: bool,
+    /// An only file that was found to be cut: what was copied of it is safe.
+    noticed: Option<Fingerprint>,
     /// What somebody else stands for, to be let go.
     pub(super) dropped: Vec<Tracked>,
 }
@@ -332,9 +334,15 @@ impl Chain {
     }
 
     /// The file that is written, when somebody has cut it and nobody has taken note of that.
-    pub(super) fn cut_file(&self) -> Option<Fingerprint> {
+    pub(super) fn cut_file(&mut self) -> Option<Fingerprint> {
         let file = self.files.last()?;
-        file.log().filter(|log| file.is_cut(log, self.is_one_file)).map(|log| log.fingerprint())
+        self.noticed = file.log().filter(|log| file.is_cut(log, self.is_one_file)).map(|log| log.fingerprint());
+        self.noticed
+    }
+
+    /// Nobody goes on behind the cut yet.
+    pub(super) const fn postpone_cut(&mut self) {
+        self.noticed = None;
     }
 
     /// Takes in what was copied of the file that is written, before that is written anew.
@@ -350,6 +358,7 @@ impl Chain {
     /// (`max-file=1` removes and creates) or nobody can write any more.
     pub(super) fn settle(&mut self, is_removed: bool) -> usize {
         let mut failed = 0;
+        let noticed = self.noticed.take();
         let count = self.files.len();
         for (at, file) in self.files.iter_mut().enumerate() {
             let is_final = match file.number {
@@ -357,7 +366,7 @@ impl Chain {
                 Some(number) => number > 0,
                 None => file.identity.is_none() || at + 1 < count,
             };
-            failed += usize::from(file.go_on_behind_cut(self.is_one_file).is_err());
+            failed += usize::from(file.go_on_behind_cut(self.is_one_file, noticed).is_err());
             failed += usize::from(file.settle(is_final).is_err());
         }
         self.tell_apart();
@@ -520,9 +529,11 @@ impl Tracked {
     }
 
     /// What is written to a file behind a cut (`truncate`, logrotate's `copytruncate`) has another first line, by which the next run will know it.
-    fn go_on_behind_cut(&mut self, is_one_file: bool) -> io::Result<()> {
+    fn go_on_behind_cut(&mut self, is_one_file: bool, noticed: Option<Fingerprint>) -> io::Result<()> {
         if let Content::Known(log) = &self.content
             && self.is_cut(log, is_one_file)
+            // One that is cut at this very moment has its turn when what was copied of it was seen to.
+            && (!is_one_file || noticed == Some(log.fingerprint()))
         {
             self.content = Content::Nameless(Some(log.cut()?), FirstLine::new());
             self.is_apart = false;

@@ -243,7 +243,7 @@ impl Table {
     pub(super) fn take_copies(&mut self) {
         for Copied { container, ticket, result } in self.spool.results() {
             if self.take_part(&container, ticket, &result) {
-                self.keep(&container);
+                self.update(&container);
                 continue;
             }
             let file = self.entries.get_mut(&container).and_then(|entry| {

@@ -131,7 +131,7 @@ fn pick_host(mut value: Value) -> Value {
 }
 
 /// A size as the engine takes it (`10m`, `1.5 GiB`, `4096`): a number, and a power of 1024. Without a limit (`-1`) there is none.
-fn bytes(text: &str) -> Option<u64> {
+pub(crate) fn bytes(text: &str) -> Option<u64> {
     let text = text.trim();
     let end = text.find(|character: char| !(character.is_ascii_digit() || character == '.')).unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(end)?;

@@ -95,10 +95,12 @@ impl Table {
     pub(super) fn save_part(&mut self, id: &ContainerId) {
         let Some(entry) = self.entries.get_mut(id) else { return };
         let Some(file) = entry.chain.cut_file() else { return };
-        let Some(part) = entry.part.take_if(|part| part.file == file) else { return };
-        if let Some(job) = &part.job {
-            job.store(true, Ordering::Release);
+        if entry.part.as_ref().is_some_and(|part| part.file == file && part.job.is_some()) {
+            // What is copied at this moment was, or was not, before the file was cut. The next look comes with the answer.
+            entry.chain.postpone_cut();
+            return;
         }
+        let Some(part) = entry.part.take_if(|part| part.file == file) else { return };
         match part.copy.map(|path| (spool::open(&path), path)) {
             Some((Ok(log), path)) => entry.chain.put_before_live(Arc::new(log), Kept::Copied(part.ticket, path)),
             Some((Err(_), _)) => {

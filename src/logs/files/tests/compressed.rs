@@ -134,7 +134,7 @@ fn one_that_is_not_whole_is_not_taken_for_the_plain_one() {
     follower.read();
     assert_eq!(follower.next, engine.next, "the plain file is still open");
     follower.acknowledge();
-    until(&table, "only the disk is held", || bench.spooled().is_empty());
+    until(&table, "only the disk is held", || container.chain().len() == 2 && bench.spooled().is_empty());
     table.stop();
 
     // Who did not have it open reads what there is.

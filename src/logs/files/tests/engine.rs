@@ -32,6 +32,7 @@ impl Bench {
             inotify: true,
             own_container: None,
             consumers: 1,
+            feed_dir: None,
         };
         Self { root, parts: Parts::default(), metrics: Metrics::new().unwrap(), options }
     }
