@@ -254,6 +254,7 @@ fn no_line_is_lost_or_repeated_when_the_agent_is_killed() {
     let names = ["alpha", "beta", "gamma"];
     let mut writers: Vec<Writer> =
         (1u32..).zip(names).map(|(number, name)| Writer::create(&containers, number, name, 512 << 10, 5)).collect();
+    writers[2].is_compressing = true;
     let mut agent = Some(Agent::start(&arguments));
     let mut kills = 0;
     for number in 0..LINES {
@@ -761,6 +762,76 @@ fn a_file_that_was_cut_from_outside_is_not_sent_again() {
     writer.line("stdout", "four");
     expected.push("four".to_owned());
     place.until_shipped(expected);
+    agent.kill();
+}
+
+#[test]
+fn compressed_predecessors_are_read_and_a_damaged_one_is_a_gap() {
+    let place = Place::new();
+    let mut writer = Writer::create(&place.containers, 1, "c", 20_000, 6);
+    writer.is_compressing = true;
+    let line = |number: u32| format!("{number} {}", "x".repeat(50));
+    let mut numbers = 0..;
+    let mut write_files = |writer: &mut Writer, files: u32| {
+        // 126 bytes and more an entry: a file has its 160th line when the next one rotates it.
+        for number in numbers.by_ref().take(200 * files as usize) {
+            writer.line("stdout", &line(number));
+        }
+        numbers.start
+    };
+    let written = write_files(&mut writer, 3);
+    let agent = place.start(&[&place.file_route()]);
+    let mut expected: Vec<String> = (0..written).map(line).collect();
+    place.until_shipped(expected.clone());
+    agent.kill();
+
+    // While no agent runs. The place that was reached is in a file that is compressed by then, the file behind it is damaged in its middle.
+    let written = write_files(&mut writer, 3);
+    let damaged = writer.compressed(2);
+    let whole = fs::read(&damaged).unwrap();
+    fs::write(&damaged, &whole[..whole.len() / 2]).unwrap();
+    let agent = place.start(&[&place.file_route()]);
+    expected.extend((expected.len().try_into().unwrap()..written).map(line));
+    until("the last line", || place.messages().contains(&line(written - 1)));
+    let shipped = place.messages();
+    let missing: Vec<&String> = expected.iter().filter(|line| !shipped.contains(line)).collect();
+    assert_eq!(shipped.len() + missing.len(), expected.len(), "none came twice");
+    assert!((1..200).contains(&missing.len()), "{}", missing.len());
+    until("the count", || own(&agent, "skep_log_file_errors_total{operation=\"compressed\"") == 1.0);
+    assert_eq!(own(&agent, "skep_log_gaps_total"), 1.0);
+    assert_eq!(own(&agent, "skep_log_gaps_total{reason=\"damaged_file\""), 1.0);
+    agent.kill();
+}
+
+#[test]
+fn what_was_copied_of_the_only_file_is_shipped_and_the_rest_is_a_gap() {
+    let place = Place::new();
+    let mut writer = Writer::create(&place.containers, 1, "one", 1 << 20, 1);
+    let log = writer.directory.join(format!("{}-json.log", writer.id));
+    let spool = place.folder.path().join("state/spool").join(&writer.id);
+    let is_copied = || {
+        let spool = fs::read_dir(&spool);
+        spool.is_ok_and(|files| files.flatten().any(|file| file.path().extension().is_some_and(|end| end == "part")))
+    };
+    let agent = place.start(&[CLOSED]);
+    let line = |number: u32| format!("{number:06} {}", "x".repeat(10_000));
+    let mut expected: Vec<String> = (0..53).map(line).collect();
+    expected.iter().for_each(|line| writer.line("stdout", line));
+    until("copying", is_copied);
+    // What is behind the copy goes when the file is written anew in its place.
+    (0..7).for_each(|_| writer.line("stdout", "lost"));
+    fs::File::options().write(true).open(&log).unwrap().set_len(0).unwrap();
+    writer.append_again();
+    for number in 100..103 {
+        writer.line("stdout", &line(number));
+        expected.push(line(number));
+    }
+    until("the copy's name", || own(&agent, "skep_log_lag_bytes") > 500_000.0);
+    agent.kill();
+    let agent = place.start(&[&place.file_route()]);
+    place.until_shipped(expected);
+    assert_eq!(own(&agent, "skep_log_gaps_total"), 1.0);
+    assert_eq!(own(&agent, "skep_log_gaps_total{reason=\"rotated_away\""), 1.0);
     agent.kill();
 }
 

@@ -175,7 +175,7 @@ impl Engine {
     }
 
     /// The body of the answer to a GET. `export_container` is the call of bollard that hands a body over undecoded; its address is replaced.
-    fn raw(&self, path: &str) -> Body {
+    pub(super) fn raw(&self, path: &str) -> Body {
         let address = format!("{}{path}", self.prefix);
         let Ok(address) = PathAndQuery::try_from(address) else {
             return Box::pin(futures_util::stream::empty());
@@ -189,6 +189,20 @@ impl Engine {
             request
         });
         Box::pin(docker.export_container("-"))
+    }
+
+    /// The version that was settled, where there is one.
+    pub(super) fn api(&self) -> Option<(u16, u16)> {
+        let (major, minor) = self.prefix.strip_prefix("/v")?.split_once('.')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    }
+
+    pub(super) const fn host(&self) -> &Arc<str> {
+        &self.host
+    }
+
+    pub(super) const fn limit(&self) -> Duration {
+        self.limit
     }
 
     /// The error for a stream that the engine ended.

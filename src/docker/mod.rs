@@ -13,6 +13,7 @@ mod json;
 mod labels;
 mod size;
 mod known;
+mod logs;
 mod time;
 
 pub use answers::{EngineInfo, Listed, ListedContainer};
@@ -23,3 +24,4 @@ pub use events::{ContainerEvent, Events};
 pub use inspected::{Allowed, Attachment, Inspected};
 pub use inventory::{Inventory, InventoryTask, Timing, Witness};
 pub use labels::Labels;
+pub use logs::{LogStream, LogSubject, Reading};

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! containers/<id>/<id>-json.log* ─▶ files (the table, the spool) ─▶ reader ▶ assemble ▶ record ▶ batch ─▶ sink ──verdicts──▶ cursor
+//! the engine's API ─▶ feed/<id>/<id>-json.log* ─▶ the same
 //! ```
 //!
 //! `files` owns descriptors and never waits for a sink. A route (`route`) owns positions: it reads, assembles, encodes into a batch, and moves its
@@ -12,6 +13,7 @@ pub mod batch;
 mod colour;
 pub mod cursor;
 pub mod enrich;
+pub mod feed;
 pub mod files;
 pub mod index;
 pub mod json;
@@ -122,6 +124,8 @@ pub struct ContainerMeta {
     pub log_driver: String,
     /// `max-file` of the log driver; 1 where none is told, as the engine takes it.
     pub max_file: u32,
+    /// `max-size` of the log driver in bytes; `None` where the file grows without end.
+    pub max_size: Option<u64>,
     /// Whether it runs: `State.Running`.
     pub running: bool,
     /// The value of `LOGSPOUT` in its environment; nothing else of the environment is kept.

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::ContainerId;
+use super::feed::{self, Feed, FeedOptions};
 use super::files::{FileTable, TableOptions};
 use super::positions::Positions;
 use super::route::{Route, RouteOptions};
@@ -183,7 +184,9 @@ impl Start {
             self.parts.part("logs.place"),
             self.stop.clone(),
         ));
+        let feed = self.feed_options(&containers_dir);
         let options = TableOptions {
+            feed_dir: feed.as_ref().map(|feed| feed.dir.clone()),
             containers_dir,
             spool_dir: Some(self.config.logs.state_dir.join("spool")),
             spool_bytes: self.config.logs.spool_bytes,
@@ -207,11 +210,58 @@ impl Start {
         });
         *self.table.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&table));
         part.ok();
+        if let Some(feed) = feed {
+            let part = self.parts.part("logs.feed");
+            let (inventory, metrics) = (self.inventory.clone(), self.metrics.table());
+            match Feed::start(feed, Arc::clone(&table), inventory, metrics, part.clone(), self.stop.clone()) {
+                // It ends by itself when it is told to stop, and nothing of it is lost when it is not waited for.
+                Ok(feed) => drop(feed),
+                Err(error) => part.degraded(format!("the system gives no thread: {error}")),
+            }
+        }
         let state_works = lock.is_some();
         // The lock lives as long as the process.
         std::mem::forget(lock);
         let options = std::mem::take(&mut self.options).into_iter();
         options.filter_map(|(options, sink)| self.start_route(RouteOptions { state_works, ..options }, sink, &table)).collect()
+    }
+
+    /// How logs come from the engine's API. What is taken needs a place; without a state directory there is none.
+    fn feed_options(&self, containers_dir: &Path) -> Option<FeedOptions> {
+        let part = self.parts.part("logs.feed");
+        if self.no_engine {
+            part.off("there is no engine to ask");
+            return None;
+        }
+        let dir = self.config.logs.state_dir.join("feed");
+        let was_there = match feed::make_dir(&dir) {
+            Ok(was_there) => was_there,
+            Err(error) => {
+                part.degraded(format!(
+                    "{}: {error}; logs that only the engine's API gives (of drivers but json-file) are not shipped",
+                    dir.display()
+                ));
+                return None;
+            }
+        };
+        let begin = self.options.first().map(|(options, _)| &options.backfill);
+        let since = match begin {
+            _ if was_there => None,
+            Some(Begin::Since(time)) => Some(*time),
+            Some(Begin::Newest) => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+                Some(i64::try_from(now).unwrap_or(i64::MAX))
+            }
+            _ => None,
+        };
+        Some(FeedOptions {
+            host: self.config.docker.host.clone(),
+            containers_dir: containers_dir.to_path_buf(),
+            is_dir_told: self.config.docker.containers_dir.is_some(),
+            dir,
+            since,
+            own_container: self.own_container.clone(),
+        })
     }
 
     /// A route that cannot be opened now (its cursor cannot be read, its output cannot be cut) is tried again: what is wrong may go.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <spool>/<container id>/<fingerprint>.<base offset>.log    bytes of the engine's file, from the base offset to its end
+//! <spool>/<container id>/<fingerprint>.<base offset>.part   the same of a file that is still written, as far as it was
 //! <spool>/<container id>/meta.json                          who wrote them, and the order of the files
 //! ```
 //!
@@ -28,6 +29,7 @@ use super::{ContainerId, ContainerMeta, Fingerprint};
 use crate::telemetry::TableMetrics;
 
 const META: &str = "meta.json";
+const PART: &str = "part";
 const CHUNK: usize = 1 << 20;
 /// How often it is told that lines are given up.
 const TELL_AGAIN: Duration = Duration::from_secs(600);
@@ -35,7 +37,7 @@ const TELL_AGAIN: Duration = Duration::from_secs(600);
 /// What the thread is asked to do.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// Copy a file that is final.
+    /// Copy a file that is final, or a part of one that is written.
     Copy(CopyJob),
     /// Remove a copy that everybody has acknowledged, and its directory with the last one.
     Remove(PathBuf),
@@ -62,6 +64,8 @@ pub(super) struct CopyJob {
     pub(super) order: Vec<Fingerprint>,
     /// Set when it is not wanted any more.
     pub(super) is_cancelled: Arc<AtomicBool>,
+    /// The file is still written: its whole lines are copied, if it was not written anew meanwhile.
+    pub(super) is_part: bool,
 }
 
 /// What came of a [`Job::Copy`].
@@ -176,8 +180,9 @@ impl Worker {
             self.metas.remove(&job.container);
         }
         self.describe(&dir, job)?;
-        let path = dir.join(format!("{}.{}.log", job.log.fingerprint(), job.from));
-        let temporary = path.with_extension("log.tmp");
+        let end = if job.is_part { PART } else { "log" };
+        let path = dir.join(format!("{}.{}.{end}", job.log.fingerprint(), job.from));
+        let temporary = path.with_extension(format!("{end}.tmp"));
         let copied = copy_bytes(job, &temporary);
         if !matches!(copied, Ok(true)) {
             fs::remove_file(&temporary).ok();
@@ -217,7 +222,8 @@ impl Worker {
     /// Removes a container's directory when no copy is left in it.
     fn tidy(&mut self, dir: &Path) {
         let Ok(entries) = fs::read_dir(dir) else { return };
-        let is_last = !entries.flatten().any(|entry| Path::new(&entry.file_name()).extension() == Some(OsStr::new("log")));
+        let is_copy = |name: &OsStr| Path::new(name).extension().is_some_and(|end| end == "log" || end == PART);
+        let is_last = !entries.flatten().any(|entry| is_copy(&entry.file_name()));
         if is_last {
             if let Some(id) = dir.file_name().and_then(OsStr::to_str).and_then(ContainerId::new) {
                 self.metas.remove(&id);
@@ -235,6 +241,7 @@ fn copy_bytes(job: &CopyJob, to: &Path) -> io::Result<bool> {
     let mut file = create(to)?;
     let mut buffer = vec![0; CHUNK];
     let mut offset = job.from;
+    let mut whole = job.from;
     loop {
         if job.is_cancelled.load(Ordering::Acquire) {
             return Ok(false);
@@ -243,8 +250,19 @@ fn copy_bytes(job: &CopyJob, to: &Path) -> io::Result<bool> {
         if count == 0 {
             break;
         }
-        file.write_all(buffer.get(..count).unwrap_or_default())?;
+        let read = buffer.get(..count).unwrap_or_default();
+        file.write_all(read)?;
+        if let Some(last) = memchr::memrchr(b'\n', read).filter(|_| job.is_part) {
+            whole = offset + last as u64 + 1;
+        }
         offset += count as u64;
+    }
+    if job.is_part {
+        // What was read since it was written anew is of another file.
+        if whole == job.from || job.log.is_overwritten() {
+            return Ok(false);
+        }
+        file.set_len(whole - job.from)?;
     }
     file.sync_data()?;
     Ok(true)
@@ -284,6 +302,8 @@ struct Description {
     tty: bool,
     log_driver: String,
     max_file: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_size: Option<u64>,
     running: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     logspout: Option<String>,
@@ -293,7 +313,7 @@ struct Description {
 
 impl Description {
     fn new(meta: &ContainerMeta, order: &[Fingerprint]) -> Self {
-        let ContainerMeta { name, image, host_name, labels, tty, log_driver, max_file, running, logspout } = meta.clone();
+        let ContainerMeta { name, image, host_name, labels, tty, log_driver, max_file, max_size, running, logspout } = meta.clone();
         Self {
             version: 1,
             name,
@@ -303,6 +323,7 @@ impl Description {
             tty,
             log_driver,
             max_file,
+            max_size,
             running,
             logspout,
             files: order.iter().map(ToString::to_string).collect(),
@@ -310,8 +331,8 @@ impl Description {
     }
 
     fn meta(self) -> ContainerMeta {
-        let Self { name, image, host_name, labels, tty, log_driver, max_file, running, logspout, .. } = self;
-        ContainerMeta { name, image, host_name, labels, tty, log_driver, max_file, running, logspout }
+        let Self { name, image, host_name, labels, tty, log_driver, max_file, max_size, running, logspout, .. } = self;
+        ContainerMeta { name, image, host_name, labels, tty, log_driver, max_file, max_size, running, logspout }
     }
 }
 
@@ -379,15 +400,22 @@ fn load_container(dir: &Path, container: ContainerId) -> io::Result<Stored> {
             fs::remove_file(&path)?;
             continue;
         }
-        let Some((fingerprint, base)) = name.strip_suffix(".log").and_then(parse_name) else { continue };
+        let is_part = name.ends_with(".part");
+        let stem = name.strip_suffix(if is_part { ".part" } else { ".log" });
+        let Some((fingerprint, base)) = stem.and_then(parse_name) else { continue };
         let file = File::open(&path)?;
         let data = file.metadata()?;
         let (bytes, written) = (data.len(), data.modified()?);
-        let stored = StoredFile { path, log: LogFile::new(file, fingerprint, base, true), bytes, written };
-        // Two copies of one file end where it ended; the one that begins earlier has all of it.
+        let log = LogFile::new(file, fingerprint, base, true);
+        let stored = StoredFile { path, log: if is_part { log.into_part() } else { log }, bytes, written };
+        // Two whole copies of one file end where it ended; the one that begins earlier has all of it. Of two parts the longer is the newer.
         match files.iter_mut().find(|other| other.log.fingerprint() == fingerprint) {
             Some(other) => {
-                let less = if other.log.base() <= base { stored } else { std::mem::replace(other, stored) };
+                let rank = |file: &StoredFile| {
+                    let end = if file.log.is_part() { file.log.base() + file.bytes } else { u64::MAX };
+                    (end, std::cmp::Reverse(file.log.base()))
+                };
+                let less = if rank(other) >= rank(&stored) { stored } else { std::mem::replace(other, stored) };
                 fs::remove_file(&less.path)?;
             }
             None => files.push(stored),
@@ -409,7 +437,8 @@ fn load_container(dir: &Path, container: ContainerId) -> io::Result<Stored> {
 pub(super) fn open(path: &Path) -> io::Result<LogFile> {
     let name = path.file_stem().and_then(OsStr::to_str).and_then(parse_name);
     let (fingerprint, base) = name.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
-    Ok(LogFile::new(File::open(path)?, fingerprint, base, true))
+    let log = LogFile::new(File::open(path)?, fingerprint, base, true);
+    Ok(if path.extension() == Some(OsStr::new(PART)) { log.into_part() } else { log })
 }
 
 fn parse_name(stem: &str) -> Option<(Fingerprint, u64)> {

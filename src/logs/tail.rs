@@ -21,6 +21,8 @@ use crate::telemetry::RouteMetrics;
 
 /// What is read of a file at one time.
 const CHUNK: usize = 256 << 10;
+/// What is read at one time of a compressed file, which keeps as much for each reader.
+const COMPRESSED_CHUNK: usize = 64 << 10;
 /// The longest entry that is taken: 16 KiB of control characters are six times as long in JSON, and the driver adds labels.
 const LONGEST_ENTRY: usize = 2 << 20;
 /// What a container may have read in one round before the next has its turn.
@@ -421,6 +423,9 @@ impl Tail {
                 }
                 Chunk::End => match next {
                     Some(next) if is_final => {
+                        if file.is_broken() {
+                            self.metrics.gap(if file.is_part() { "rotated_away" } else { "damaged_file" });
+                        }
                         self.move_to(Place { file: next.fingerprint(), offset: next.base() });
                         progress = Progress::Read;
                     }
@@ -497,7 +502,7 @@ impl Tail {
             self.move_to(Place { file: at.file, offset: file.base() });
             return Chunk::Read(0);
         }
-        let mut wanted = CHUNK;
+        let mut wanted = if file.is_compressed() { COMPRESSED_CHUNK } else { CHUNK };
         loop {
             if buffer.len() < wanted {
                 buffer.resize(wanted, 0);
@@ -533,7 +538,7 @@ impl Tail {
             self.move_to(Place { file: at.file, offset: at.offset + length as u64 });
             return Chunk::Read(length);
         }
-        if length == 0 && file.len().is_ok_and(|whole| whole < at.offset) {
+        if length == 0 && !file.is_compressed() && !file.is_part() && file.len().is_ok_and(|whole| whole < at.offset) {
             if file.is_shorter() {
                 // Somebody cut it just now. The table will say by which fingerprint it goes on.
                 return Chunk::End;

@@ -78,6 +78,8 @@ struct LogVecs {
     containers: IntGaugeVec,
     rescans: IntCounterVec,
     file_errors: IntCounterVec,
+    feed_errors: IntCounterVec,
+    feed_repeated: IntCounter,
 }
 
 /// The numbers of one route.
@@ -118,7 +120,7 @@ pub struct RouteMetrics {
 /// A counter with a label begins at 0 for every value that is known beforehand: a series that begins with its first event has no increase for Prometheus
 /// to see, and the first loss would raise no alert. Each list belongs to the method of the same name.
 const DROPPED: [&str; 4] = ["malformed", "batch_overflow", "dead_letter_failed", "dead_letter_rotated"];
-const GAPS: [&str; 4] = ["rotated_away", "spool_full", "truncated_file", "unknown_container"];
+const GAPS: [&str; 5] = ["rotated_away", "spool_full", "truncated_file", "damaged_file", "unknown_container"];
 const REDACTED: [&str; 2] = ["match", "bad_expression"];
 const UNPARSED: [&str; 5] = ["invalid", "duplicate_key", "too_deep", "too_many_fields", "too_large"];
 const LABELS_REFUSED: [&str; 7] = ["ansi", "format", "multiline", "rate", "redact", "sample", "unknown"];
@@ -141,6 +143,7 @@ const DEAD_LETTERS: [&str; 10] = [
 const OTHER: &str = "other";
 const RESCANS: [&str; 4] = ["start", "overflow", "no_inotify", "periodic"];
 const FILE_ERRORS: [&str; 5] = ["open", "read", "spool", "watch", "compressed"];
+const FEED_ERRORS: [&str; 4] = ["broken", "engine", "store", "rotated_away"];
 const SPOOL_GIVEN_UP: [&str; 2] = ["bytes", "lines"];
 
 const DISK_WALKS: [&str; 5] = ["done", "refused", "gone", "too_large", "failed"];
@@ -186,7 +189,8 @@ impl RouteMetrics {
         self.vecs.dropped.with_label_values(&[&*self.route, reason]).inc_by(lines);
     }
 
-    /// A place where lines were, and are no more: `rotated_away`, `spool_full`, `truncated_file`; or a log that a filter cannot judge: `unknown_container`.
+    /// A place where lines were, and are no more: `rotated_away`, `spool_full`, `truncated_file`, `damaged_file`; or a log that a filter cannot judge:
+    /// `unknown_container`.
     pub fn gap(&self, reason: &'static str) {
         self.vecs.gaps.with_label_values(&[&*self.route, reason]).inc();
     }
@@ -248,8 +252,12 @@ pub struct TableMetrics {
 impl TableMetrics {
     fn begin(self) -> Self {
         let of = &self.vecs;
-        let families: [(&IntCounterVec, &[&str]); 3] =
-            [(&of.rescans, &RESCANS), (&of.file_errors, &FILE_ERRORS), (&of.spool_given_up, &SPOOL_GIVEN_UP)];
+        let families: [(&IntCounterVec, &[&str]); 4] = [
+            (&of.rescans, &RESCANS),
+            (&of.file_errors, &FILE_ERRORS),
+            (&of.feed_errors, &FEED_ERRORS),
+            (&of.spool_given_up, &SPOOL_GIVEN_UP),
+        ];
         for (family, values) in families {
             for value in values {
                 family.with_label_values(&[value]).inc_by(0);
@@ -258,7 +266,25 @@ impl TableMetrics {
         self
     }
 
-    /// Containers by `source` (`file`) and `state` (`tailed`, `unreadable`, `other_driver`, `excluded`).
+    /// The same for the files of the feed, which are in no spool and are not counted twice.
+    #[must_use]
+    pub fn of_feed(&self) -> Self {
+        let detached = |name: &str| IntGauge::new(name, name).unwrap_or_else(|_| self.spool_bytes.clone());
+        Self { pinned_bytes: detached("pinned"), spool_bytes: detached("spool"), vecs: self.vecs.clone() }
+    }
+
+    /// A stream of a log from the engine's API that ended, by `broken` (bytes that are no frames), `engine` (what the engine said or how it ended),
+    /// `store` (what was taken could not be written), or that went on behind a gap, by `rotated_away`.
+    pub fn feed_error(&self, reason: &'static str) {
+        self.vecs.feed_errors.with_label_values(&[reason]).inc();
+    }
+
+    /// Entries that came from the engine's API and were there already.
+    pub fn feed_repeated(&self, entries: u64) {
+        self.vecs.feed_repeated.inc_by(entries);
+    }
+
+    /// Containers by `source` (`file`, `api`) and `state` (`tailed`, `unreadable`, `other_driver`, `excluded`; `no_reading`).
     pub fn containers(&self, source: &'static str, state: &'static str, count: i64) {
         self.vecs.containers.with_label_values(&[source, state]).set(count);
     }
@@ -268,7 +294,7 @@ impl TableMetrics {
         self.vecs.rescans.with_label_values(&[reason]).inc();
     }
 
-    /// A file operation that failed: `open`, `read`, `spool`, `watch`; `compressed` for a rotated file that is compressed and so not read.
+    /// A file operation that failed: `open`, `read`, `spool`, `watch`; `compressed` for a compressed predecessor that is damaged.
     pub fn file_error(&self, operation: &'static str) {
         self.vecs.file_errors.with_label_values(&[operation]).inc();
     }
@@ -384,7 +410,13 @@ impl Metrics {
             )?,
             rescans: counter("skep_log_rescans_total", "Scans of all log directories, by reason.", &["reason"])?,
             file_errors: counter("skep_log_file_errors_total", "Operations on log files that failed.", &["operation"])?,
+            feed_errors: counter("skep_log_feed_errors_total", "Streams of logs from the engine's API that failed.", &["reason"])?,
+            feed_repeated: IntCounter::new(
+                "skep_log_feed_repeated_total",
+                "Entries that the engine's API gave once more, which were left out.",
+            )?,
         };
+        registry.register(Box::new(log.feed_repeated.clone()))?;
         registry.register(Box::new(log.pinned_bytes.clone()))?;
         registry.register(Box::new(log.spool_bytes.clone()))?;
         let scrapes_shared = IntCounter::new("skep_scrapes_shared_total", "Scrapes that took the result of one under way.")?;

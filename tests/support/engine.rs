@@ -15,6 +15,8 @@ pub(crate) struct Writer {
     /// Docker's time of the last line, nanoseconds since the epoch.
     pub(crate) time: i64,
     labels: serde_json::Map<String, serde_json::Value>,
+    /// `compress=true`: what is rotated is compressed at once.
+    pub(crate) is_compressing: bool,
 }
 
 impl Writer {
@@ -32,6 +34,7 @@ impl Writer {
             labels: serde_json::Map::from_iter([("com.docker.swarm.service.name".to_owned(), "numbers".into())]),
             directory,
             id,
+            is_compressing: false,
         };
         let host = serde_json::json!({ "LogConfig": { "Type": "json-file", "Config": { "max-size": max_size.to_string(), "max-file": max_file.to_string() } } });
         fs::write(writer.directory.join("hostconfig.json"), host.to_string()).unwrap();
@@ -85,12 +88,34 @@ impl Writer {
         let name = |number: u32| {
             self.directory.join(if number == 0 { format!("{}-json.log", self.id) } else { format!("{}-json.log.{number}", self.id) })
         };
-        drop(fs::remove_file(name(self.max_file - 1)));
-        for number in (0..self.max_file - 1).rev() {
-            drop(fs::rename(name(number), name(number + 1)));
+        let end = if self.is_compressing { ".gz" } else { "" };
+        let old = |number: u32| self.directory.join(format!("{}-json.log.{number}{end}", self.id));
+        drop(fs::remove_file(old(self.max_file - 1)));
+        for number in (1..self.max_file - 1).rev() {
+            drop(fs::rename(old(number), old(number + 1)));
+        }
+        drop(fs::rename(name(0), name(1)));
+        if self.is_compressing {
+            self.compress();
         }
         self.live = OpenOptions::new().create(true).append(true).open(name(0)).unwrap();
         self.size = 0;
+    }
+
+    /// The compressed file of this number.
+    pub(crate) fn compressed(&self, number: u32) -> PathBuf {
+        self.directory.join(format!("{}-json.log.{number}.gz", self.id))
+    }
+
+    /// As `compressFile`: the compressed file grows beside `.1`, which goes when it is whole.
+    fn compress(&self) {
+        let plain = self.directory.join(format!("{}-json.log.1", self.id));
+        let extra = &br#"{"lastTime":"2026-09-21T15:06:40Z"}"#[..];
+        let mut writer =
+            flate2::GzBuilder::new().extra(extra).write(File::create(self.compressed(1)).unwrap(), flate2::Compression::fast());
+        writer.write_all(&fs::read(&plain).unwrap()).unwrap();
+        writer.finish().unwrap();
+        fs::remove_file(plain).unwrap();
     }
 
     /// The live file as the engine has it open: what is written goes to its end, wherever that is.

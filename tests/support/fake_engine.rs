@@ -18,6 +18,9 @@ pub(crate) enum Reply {
     Hang,
     /// A head, and half of the body that it promised.
     Broken,
+    /// 200 with these bytes in chunks, and an end of the body, or a connection that breaks before it.
+    #[allow(dead_code, reason = "only the logs' test has a use for it")]
+    Bytes(Vec<u8>, bool),
     /// The stream of events: these lines, then what [`FakeEngine::event`] says, until [`FakeEngine::end_streams`].
     Stream(Vec<String>),
 }
@@ -108,6 +111,18 @@ async fn answer(mut stream: UnixStream, script: Arc<Script>, seen: Arc<Mutex<Vec
             drop(live);
             // The client's end of the connection tells when it gave up.
             let _ = stream.read_u8().await;
+            return;
+        }
+        Reply::Bytes(bytes, is_whole) => {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+            for piece in bytes.chunks(30_000) {
+                let _ = stream.write_all(format!("{:x}\r\n", piece.len()).as_bytes()).await;
+                let _ = stream.write_all(piece).await;
+                let _ = stream.write_all(b"\r\n").await;
+            }
+            if is_whole {
+                let _ = stream.write_all(b"0\r\n\r\n").await;
+            }
             return;
         }
         Reply::Stream(lines) => {

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
+use super::compressed::Compressed;
 use super::container::Consumer;
-use super::file::{FirstLine, LogFile};
+use super::file::{FirstLine, LogFile, Source};
 use crate::logs::{ContainerId, Fingerprint};
 
 /// How often a directory is looked at anew because its names moved meanwhile. The engine needs a full file between two rotations, so two looks mostly do.
@@ -27,8 +28,14 @@ pub(super) struct Chain {
     pub(super) files: Vec<Tracked>,
     /// Opened in a look that was not trusted: their place is not known yet, but they cannot be lost any more.
     loose: Vec<Tracked>,
-    /// Inodes of compressed files that were counted.
-    compressed: Vec<u64>,
+    /// `max-size` of the log driver, where it is known: what a compressed file may hold.
+    pub(super) max_size: Option<u64>,
+    /// `max-file=1`: the engine may write the file anew in its place.
+    pub(super) is_one_file: bool,
+    /// An only file that was found to be cut: what was copied of it is safe.
+    noticed: Option<Fingerprint>,
+    /// What somebody else stands for, to be let go.
+    pub(super) dropped: Vec<Tracked>,
 }
 
 /// One file, on the disk or not.
@@ -50,7 +57,7 @@ pub(super) struct Tracked {
 #[derive(Debug)]
 pub(super) enum Content {
     /// Its first line is not complete, so nothing tells it from others. The file is taken out when it gets its name.
-    Nameless(Option<File>, FirstLine),
+    Nameless(Option<Source>, FirstLine),
     /// It has a fingerprint.
     Known(Arc<LogFile>),
 }
@@ -104,8 +111,6 @@ pub(super) enum Look {
     Settled {
         /// The length of the file that is written.
         written: u64,
-        /// Compressed files seen for the first time.
-        compressed: usize,
         /// Files that could not be opened; the look must be repeated.
         failed: Vec<Refused>,
     },
@@ -124,6 +129,7 @@ pub(super) enum Look {
 struct Seen {
     number: u32,
     identity: (u64, u64),
+    is_compressed: bool,
 }
 
 /// Asks what a name points to; a test lets the engine work in between.
@@ -133,7 +139,6 @@ type Stat<'test> = dyn FnMut(&Path) -> io::Result<Metadata> + 'test;
 struct Listing {
     /// By number, the newest first.
     seen: Vec<Seen>,
-    compressed: Vec<u64>,
     written: u64,
 }
 
@@ -154,42 +159,52 @@ fn number_of(name: &str, id: &ContainerId) -> Option<(u32, bool)> {
     Some((number, is_compressed))
 }
 
-fn path_of(dir: &Path, id: &ContainerId, number: u32) -> PathBuf {
+fn path_of(dir: &Path, id: &ContainerId, number: u32, is_compressed: bool) -> PathBuf {
+    let end = if is_compressed { ".gz" } else { "" };
     match number {
         0 => dir.join(format!("{}-json.log", id.as_str())),
-        number => dir.join(format!("{}-json.log.{number}", id.as_str())),
+        number => dir.join(format!("{}-json.log.{number}{end}", id.as_str())),
     }
 }
 
 /// Looks at every name once, from the newest file to the oldest: a file only ever moves to a higher number, so one that moves meanwhile is met twice
-/// and not missed.
+/// and not missed. The engine compresses `.1` while it stands there and removes it when that is done: a compressed file beside a plain one of its number is not
+/// whole yet and is not looked at, and where the plain one is gone it is met.
 fn list(dir: &Path, id: &ContainerId, stat: &mut Stat<'_>) -> io::Result<Listing> {
     let mut listing = Listing::default();
     // Where a file may be by now: at the number that the directory told, or one further.
     let mut numbers = BTreeSet::from([0, 1]);
+    let mut is_any_compressed = false;
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name();
-        match name.to_str().and_then(|name| number_of(name, id)) {
-            Some((_, true)) => listing.compressed.push(std::os::unix::fs::DirEntryExt::ino(&entry)),
-            Some((number, false)) => numbers.extend([number, number.saturating_add(1)]),
-            None => {}
+        if let Some((number, is_compressed)) = name.to_str().and_then(|name| number_of(name, id)) {
+            numbers.extend([number, number.saturating_add(1)]);
+            is_any_compressed |= is_compressed;
         }
     }
     while let Some(number) = numbers.pop_first() {
-        match stat(&path_of(dir, id, number)) {
-            Ok(data) if data.is_file() => {
-                listing.seen.push(Seen { number, identity: (data.dev(), data.ino()) });
-                if number == 0 {
-                    listing.written = data.len();
-                }
-                if let Some(next) = number.checked_add(1) {
-                    numbers.insert(next);
-                }
+        // At the end of what is there a name may be a compressed one since the directory was read.
+        for is_compressed in [false, true] {
+            if is_compressed && (number == 0 || !(is_any_compressed || number == 1)) {
+                continue;
             }
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+            match stat(&path_of(dir, id, number, is_compressed)) {
+                Ok(data) if data.is_file() => {
+                    listing.seen.push(Seen { number, identity: (data.dev(), data.ino()), is_compressed });
+                    is_any_compressed |= is_compressed;
+                    if number == 0 {
+                        listing.written = data.len();
+                    }
+                    if let Some(next) = number.checked_add(1) {
+                        numbers.insert(next);
+                    }
+                    break;
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(listing)
@@ -219,9 +234,7 @@ impl Chain {
             let is_open = listing.seen.iter().all(|seen| self.holds(seen.identity));
             if is_open && (before.as_ref() == Some(&listing.seen) || self.is_as(&listing.seen)) {
                 self.place(&listing.seen);
-                let compressed = listing.compressed.iter().filter(|inode| !self.compressed.contains(inode)).count();
-                self.compressed = listing.compressed;
-                return Look::Settled { written: listing.written, compressed, failed: refused };
+                return Look::Settled { written: listing.written, failed: refused };
             }
             // What was met by opening it counts, not what the name pointed to before: that inode may have gone and come back as another file.
             let mut met = Some(Vec::with_capacity(listing.seen.len()));
@@ -229,11 +242,11 @@ impl Chain {
                 let identity = if self.holds(seen.identity) {
                     Some(seen.identity)
                 } else {
-                    let path = path_of(dir, id, seen.number);
-                    match open(&path) {
-                        Ok(opened) => opened.map(|(file, identity)| {
+                    let path = path_of(dir, id, seen.number, seen.is_compressed);
+                    match open(&path, seen.is_compressed, self.max_size) {
+                        Ok(opened) => opened.map(|(source, identity)| {
                             if !self.holds(identity) {
-                                self.loose.push(Tracked::on_disk(file, identity));
+                                self.loose.push(Tracked::on_disk(source, identity));
                             }
                             identity
                         }),
@@ -248,7 +261,7 @@ impl Chain {
                     }
                 };
                 met = met.zip(identity).map(|(mut met, identity)| {
-                    met.push(Seen { number: seen.number, identity });
+                    met.push(Seen { identity, ..seen });
                     met
                 });
             }
@@ -315,12 +328,37 @@ impl Chain {
         self.files.push(Tracked { identity: None, number: None, content: Content::Known(log), kept, is_hidden: false, is_apart: true });
     }
 
+    /// The file that is written, when it has a name.
+    pub(super) fn live(&self) -> Option<&Arc<LogFile>> {
+        self.files.last().filter(|file| file.number == Some(0)).and_then(Tracked::log)
+    }
+
+    /// The file that is written, when somebody has cut it and nobody has taken note of that.
+    pub(super) fn cut_file(&mut self) -> Option<Fingerprint> {
+        let file = self.files.last()?;
+        self.noticed = file.log().filter(|log| file.is_cut(log, self.is_one_file)).map(|log| log.fingerprint());
+        self.noticed
+    }
+
+    /// Nobody goes on behind the cut yet.
+    pub(super) const fn postpone_cut(&mut self) {
+        self.noticed = None;
+    }
+
+    /// Takes in what was copied of the file that is written, before that is written anew.
+    pub(super) fn put_before_live(&mut self, log: Arc<LogFile>, kept: Kept) {
+        self.push_spooled(log, kept);
+        let at = self.files.len().saturating_sub(2);
+        self.files.get_mut(at..).unwrap_or_default().reverse();
+    }
+
     /// Says of each file whether it is final, and gives fingerprints to those whose first line is complete now. Returns how many could not be read.
     ///
     /// A rotated file is final: the engine closes it before it renames it. One that is gone without a rename is final when there is a newer one
     /// (`max-file=1` removes and creates) or nobody can write any more.
     pub(super) fn settle(&mut self, is_removed: bool) -> usize {
         let mut failed = 0;
+        let noticed = self.noticed.take();
         let count = self.files.len();
         for (at, file) in self.files.iter_mut().enumerate() {
             let is_final = match file.number {
@@ -328,7 +366,7 @@ impl Chain {
                 Some(number) => number > 0,
                 None => file.identity.is_none() || at + 1 < count,
             };
-            failed += usize::from(file.go_on_behind_cut().is_err());
+            failed += usize::from(file.go_on_behind_cut(self.is_one_file, noticed).is_err());
             failed += usize::from(file.settle(is_final).is_err());
         }
         self.tell_apart();
@@ -368,6 +406,7 @@ impl Chain {
     /// Of two files with one fingerprint, one of them on the disk and one not (a copy in the spool, or the file before somebody put a copy in its place),
     /// the one on the disk stands if it is whole. What the other one held in the spool is handed over.
     pub(super) fn join(&mut self) {
+        self.drop_unfinished();
         let mut at = 0;
         while let Some(gone) = self.files.get(at) {
             let twin = gone.log().filter(|_| gone.number.is_none()).and_then(|log| {
@@ -381,13 +420,23 @@ impl Chain {
                 at += 1;
                 continue;
             };
+            let is_part = gone.log().is_some_and(|log| log.is_part());
             let length = |file: Option<&Tracked>| file.and_then(Tracked::log).and_then(|log| log.len().ok()).unwrap_or(0);
-            let is_whole = length(self.files.get(twin)) >= length(self.files.get(at));
+            let is_whole = match self.files.get(twin).and_then(Tracked::log).and_then(|log| log.compressed()) {
+                Some(compressed) => compressed.claims(length(self.files.get(at))) && !compressed.is_broken(),
+                None => length(self.files.get(twin)) >= length(self.files.get(at)),
+            };
             if !is_whole {
                 if let Some(twin) = self.files.get_mut(twin) {
                     twin.is_hidden = true;
                 }
                 at += 1;
+                continue;
+            }
+            if is_part {
+                // The file is written on, or was when it was copied whole.
+                let part = self.files.remove(at);
+                self.dropped.push(part);
                 continue;
             }
             let kept = self.files.remove(at).kept;
@@ -398,6 +447,16 @@ impl Chain {
         }
     }
 
+    /// A compressed file that was opened while the engine still wrote it, and the container was removed then, or another look came: the plain one is whole.
+    fn drop_unfinished(&mut self) {
+        let plain: Vec<Fingerprint> =
+            self.files.iter().filter_map(Tracked::log).filter(|log| !log.is_compressed()).map(|log| log.fingerprint()).collect();
+        self.files.retain(|file| {
+            let is_compressed = |log: &&Arc<LogFile>| log.is_compressed() && plain.contains(&log.fingerprint());
+            file.number.is_some() || !matches!(file.kept, Kept::No) || file.log().filter(is_compressed).is_none()
+        });
+    }
+
     /// What consumers get.
     pub(super) fn published(&self) -> Vec<Arc<LogFile>> {
         self.files.iter().filter(|file| !file.is_hidden).filter_map(Tracked::log).cloned().collect()
@@ -405,7 +464,11 @@ impl Chain {
 
     /// Whether a file waits for its first line, or was cut from outside and will have another.
     pub(super) fn is_unsettled(&self) -> bool {
-        self.files.iter().any(|file| file.log().is_none_or(|log| file.number.is_some() && log.is_shorter()))
+        self.files.iter().any(|file| match &file.content {
+            Content::Known(log) => file.is_cut(log, self.is_one_file),
+            // Nothing is added to a compressed file.
+            Content::Nameless(source, _) => source.as_ref().is_some_and(|source| source.compressed().is_none()),
+        })
     }
 
     /// For each file the lowest offset that is not acknowledged by all; none when all have all of it.
@@ -418,8 +481,10 @@ impl Chain {
         let places: Vec<Option<(usize, u64)>> = consumers.iter().filter(|consumer| !consumer.is_done()).map(place).collect();
         let lowest = |(at, file): (usize, &Tracked)| {
             let (base, end) = match file.log() {
-                // Of a file that is written there is always more to come.
-                Some(log) if log.is_final() => (log.base(), log.len().unwrap_or(u64::MAX)),
+                // Of a file that is written there is always more to come, and what a compressed one says of its end is nothing to let it go for.
+                Some(log) if log.is_final() && log.compressed().is_none_or(|file| file.is_end_known()) => {
+                    (log.base(), log.len().unwrap_or(u64::MAX))
+                }
                 Some(log) => (log.base(), u64::MAX),
                 None => (0, u64::MAX),
             };
@@ -435,8 +500,8 @@ impl Chain {
 }
 
 impl Tracked {
-    fn on_disk(file: File, identity: (u64, u64)) -> Self {
-        let content = Content::Nameless(Some(file), FirstLine::new());
+    fn on_disk(source: Source, identity: (u64, u64)) -> Self {
+        let content = Content::Nameless(Some(source), FirstLine::new());
         Self { identity: Some(identity), number: None, content, kept: Kept::No, is_hidden: false, is_apart: false }
     }
 
@@ -459,11 +524,16 @@ impl Tracked {
         std::mem::replace(&mut self.content, Content::Known(log))
     }
 
+    fn is_cut(&self, log: &LogFile, is_one_file: bool) -> bool {
+        self.number.is_some() && (log.is_shorter() || (is_one_file && !log.is_final() && log.is_overwritten()))
+    }
+
     /// What is written to a file behind a cut (`truncate`, logrotate's `copytruncate`) has another first line, by which the next run will know it.
-    fn go_on_behind_cut(&mut self) -> io::Result<()> {
+    fn go_on_behind_cut(&mut self, is_one_file: bool, noticed: Option<Fingerprint>) -> io::Result<()> {
         if let Content::Known(log) = &self.content
-            && self.number.is_some()
-            && log.is_shorter()
+            && self.is_cut(log, is_one_file)
+            // One that is cut at this very moment has its turn when what was copied of it was seen to.
+            && (!is_one_file || noticed == Some(log.fingerprint()))
         {
             self.content = Content::Nameless(Some(log.cut()?), FirstLine::new());
             self.is_apart = false;
@@ -483,7 +553,12 @@ impl Tracked {
         if let (Some(fingerprint), Content::Nameless(file, _)) = (fingerprint, &mut self.content)
             && let Some(file) = file.take()
         {
-            self.content = Content::Known(Arc::new(LogFile::new(file, fingerprint, 0, is_final)));
+            if let Some(compressed) = file.compressed() {
+                compressed.rest();
+            }
+            let length = if let Content::Nameless(_, first) = &self.content { first.length() } else { 0 };
+            let log = LogFile::from_source(file, fingerprint, 0, is_final).with_first_line(length);
+            self.content = Content::Known(Arc::new(log));
         }
         Ok(())
     }
@@ -507,14 +582,18 @@ fn ordered(mut loose: Vec<Tracked>) -> Vec<Tracked> {
 ///
 /// # Errors
 /// What the kernel says; that there are too many descriptors also when only the reserve is left.
-fn open(path: &Path) -> io::Result<Option<(File, (u64, u64))>> {
+fn open(path: &Path, is_compressed: bool, max_size: Option<u64>) -> io::Result<Option<(Source, (u64, u64))>> {
     let file = File::open(path)?;
     // The kernel gives the lowest number that is free.
     if u64::try_from(file.as_raw_fd()).is_ok_and(|number| number >= most_descriptors()) {
         return Err(rustix::io::Errno::MFILE.into());
     }
     let data = file.metadata()?;
-    Ok(data.is_file().then(|| (file, (data.dev(), data.ino()))))
+    if !data.is_file() {
+        return Ok(None);
+    }
+    let source = if is_compressed { Source::Compressed(Arc::new(Compressed::new(file, max_size)?)) } else { Source::Plain(file) };
+    Ok(Some((source, (data.dev(), data.ino()))))
 }
 
 /// How many descriptors may be open before no further log file is opened. The rest is for scrapes, cursors and sinks.
@@ -530,8 +609,8 @@ fn is_short(error: &io::Error) -> bool {
     [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].iter().any(|short| error.raw_os_error() == Some(short.raw_os_error()))
 }
 
-fn is_empty(file: &File) -> bool {
-    file.metadata().is_ok_and(|data| data.len() == 0)
+fn is_empty(source: &Source) -> bool {
+    source.len().is_ok_and(|length| length == 0)
 }
 
 /// The fingerprints in their order, for the spool.
@@ -568,7 +647,7 @@ mod tests {
 
     /// The engine: removes the oldest, renames, creates.
     fn rotate(dir: &Path, id: &ContainerId, max_file: u32, next: i64) {
-        let path = |number| path_of(dir, id, number);
+        let path = |number| path_of(dir, id, number, false);
         fs::remove_file(path(max_file - 1)).ok();
         for number in (0..max_file - 1).rev() {
             fs::rename(path(number), path(number + 1)).ok();
@@ -619,7 +698,7 @@ mod tests {
         fn what_was_seen_once_stays_in_the_order_of_its_creation(deeds in prop::collection::vec(deed(), 1..60), max_file in 1u32..5) {
             let dir = tempfile::tempdir().unwrap();
             let id = ContainerId::new(&"a".repeat(64)).unwrap();
-            let path = |number| path_of(dir.path(), &id, number);
+            let path = |number| path_of(dir.path(), &id, number, false);
             let mut chain = Chain::default();
             // The number of the file at each name, as it should be, and of all that were on the disk at a look.
             let mut names: std::collections::BTreeMap<u32, i64> = [(0, 0)].into();

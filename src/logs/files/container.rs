@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::file::LogFile;
 use super::signal::Kick;
-use crate::logs::{ContainerId, ContainerMeta, Place};
+use crate::logs::{ContainerId, ContainerMeta, Fingerprint, Place};
 
 /// A container whose log is read: json-file driver, not excluded. The table publishes into it, consumers read and acknowledge; nobody waits for anybody.
 #[derive(Debug)]
@@ -130,6 +130,25 @@ impl LoggedContainer {
         if !self.is_acknowledged.swap(true, Ordering::AcqRel) && self.is_awaited.load(Ordering::Acquire) {
             self.kick.kick();
         }
+    }
+
+    /// What is still needed: the bytes behind what the slowest consumer has acknowledged, and the first file of those in the chain that has such. What stands
+    /// before that file may go.
+    #[must_use]
+    pub fn outstanding(&self) -> (u64, Option<Fingerprint>) {
+        let chain = self.chain();
+        let rank = |consumer: &Consumer| {
+            let place = consumer.acknowledged?;
+            Some((chain.iter().position(|file| file.fingerprint() == place.file)?, place.offset))
+        };
+        let slowest = self.consumers().iter().filter(|consumer| !consumer.is_finished).map(rank).min();
+        // Without a consumer that has begun, all of it is needed; without any consumer, nothing.
+        let (at, offset) = match slowest {
+            Some(place) => place.unwrap_or((0, 0)),
+            None => return (0, None),
+        };
+        let bytes: u64 = chain.iter().skip(at).filter_map(|file| file.len().ok()).sum();
+        (bytes.saturating_sub(offset), chain.get(at).map(|file| file.fingerprint()))
     }
 
     pub(super) fn consumers(&self) -> Vec<Consumer> {

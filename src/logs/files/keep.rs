@@ -39,14 +39,33 @@ impl Ledger {
         ticket
     }
 
-    fn remove(&mut self, ticket: u64) {
+    pub(super) fn bytes(&self, ticket: u64) -> u64 {
+        self.held.get(&ticket).map_or(0, |held| held.bytes)
+    }
+
+    /// Sets how much is kept under a ticket.
+    pub(super) fn resize(&mut self, ticket: u64, bytes: u64) {
+        if let Some(held) = self.held.get_mut(&ticket) {
+            self.total = self.total - held.bytes + bytes;
+            held.bytes = bytes;
+        }
+    }
+
+    /// Takes note that it stands in the spool.
+    pub(super) fn set_copied(&mut self, ticket: u64) {
+        if let Some(held) = self.held.get_mut(&ticket) {
+            held.is_copied = true;
+        }
+    }
+
+    pub(super) fn remove(&mut self, ticket: u64) {
         if let Some(held) = self.held.remove(&ticket) {
             self.total -= held.bytes;
         }
     }
 
     /// Whether so many bytes more are too many.
-    const fn exceeds(&self, bytes: u64) -> bool {
+    pub(super) const fn exceeds(&self, bytes: u64) -> bool {
         self.total.saturating_add(bytes) > self.bound
     }
 
@@ -55,7 +74,7 @@ impl Ledger {
     }
 
     /// Bytes that stand in the spool.
-    fn copied(&self) -> i64 {
+    pub(super) fn copied(&self) -> i64 {
         i64::try_from(self.held.values().filter(|held| held.is_copied).map(|held| held.bytes).sum::<u64>()).unwrap_or(i64::MAX)
     }
 }
@@ -67,10 +86,19 @@ impl Table {
         let consumers = entry.container.consumers();
         let needs = entry.chain.unacknowledged(&consumers);
         let max_file = entry.meta.as_ref().map_or(1, |meta| meta.max_file);
+        // With one file the engines before 23.0 leave a `.1`, which goes with the next rotation.
+        let last = max_file.saturating_sub(1).max(1);
         let mut wanted = Vec::new();
         let mut is_awaited = entry.is_removed;
         let files = std::mem::take(&mut entry.chain.files);
         for (mut file, need) in files.into_iter().zip(needs) {
+            if let Some(log) = file.log().filter(|_| !file.is_hidden)
+                && log.compressed().is_some_and(|compressed| compressed.take_broken())
+            {
+                self.metrics.file_error("compressed");
+                let (container, file, decoded) = (id.as_str(), log.fingerprint(), log.len().unwrap_or(0));
+                tracing::warn!(container, %file, decoded, "a compressed log file is damaged: what is behind its first part is lost");
+            }
             let is_gone = file.number.is_none();
             // What the disk has less of than the spool is of no use once it goes.
             let Some(from) = need.filter(|_| !(is_gone && file.is_hidden)) else {
@@ -96,7 +124,7 @@ impl Table {
                 }
             }
             if let Some(log) = file.log().filter(|log| log.is_final() && !file.is_hidden) {
-                let is_leaving = is_gone || file.number.is_some_and(|number| max_file > 1 && number >= max_file - 1);
+                let is_leaving = is_gone || file.number.is_some_and(|number| number >= last);
                 let is_unkept = matches!(file.kept, Kept::No) || (is_gone && matches!(file.kept, Kept::Evicted));
                 if is_leaving && is_unkept {
                     wanted.push((Arc::clone(log), from, is_gone));
@@ -112,6 +140,7 @@ impl Table {
         self.metrics.spool_bytes.set(self.ledger.copied());
         self.count_pinned(id);
         self.publish(id);
+        self.insure(id);
     }
 
     /// Counts what descriptors keep of files that are gone.
@@ -156,7 +185,16 @@ impl Table {
         let is_cancelled = Arc::new(AtomicBool::new(false));
         file.kept = Kept::Copying(ticket, Arc::clone(&is_cancelled));
         let meta = entry.meta.clone().unwrap_or_default();
-        self.spool.send(Job::Copy(CopyJob { ticket, container: id.clone(), log: Arc::clone(log), from, meta, order, is_cancelled }));
+        self.spool.send(Job::Copy(CopyJob {
+            ticket,
+            container: id.clone(),
+            log: Arc::clone(log),
+            from,
+            meta,
+            order,
+            is_cancelled,
+            is_part: false,
+        }));
     }
 
     /// What goes at the bound: the oldest that only consumers need which give way, else the oldest of all.
@@ -180,6 +218,10 @@ impl Table {
     pub(super) fn give_up(&mut self, id: &ContainerId, ticket: u64) {
         self.ledger.remove(ticket);
         let Some(entry) = self.entries.get_mut(id) else { return };
+        if let Some(part) = entry.part.take_if(|part| part.ticket == ticket) {
+            self.release_part(part);
+            return;
+        }
         let needs = entry.chain.unacknowledged(&entry.container.consumers());
         let Some(at) = entry.chain.files.iter().position(|file| file.kept.ticket() == Some(ticket)) else { return };
         let need = needs.get(at).copied().flatten();
@@ -217,6 +259,10 @@ impl Table {
     /// Takes what the spool's thread has done.
     pub(super) fn take_copies(&mut self) {
         for Copied { container, ticket, result } in self.spool.results() {
+            if self.take_part(&container, ticket, &result) {
+                self.update(&container);
+                continue;
+            }
             let file = self.entries.get_mut(&container).and_then(|entry| {
                 let is_it = |file: &&mut Tracked| matches!(&file.kept, Kept::Copying(of, _) if *of == ticket);
                 entry.chain.files.iter_mut().find(is_it)
@@ -224,9 +270,7 @@ impl Table {
             match (result, file) {
                 (Ok(Some(path)), Some(file)) => {
                     file.kept = Kept::Copied(ticket, path);
-                    if let Some(held) = self.ledger.held.get_mut(&ticket) {
-                        held.is_copied = true;
-                    }
+                    self.ledger.set_copied(ticket);
                     self.spool_part.ok();
                 }
                 // Acknowledged or given up while it was copied.
@@ -265,11 +309,22 @@ impl Table {
         }
     }
 
+    /// Lets go of files for which others stand.
+    pub(super) fn let_go(&mut self, files: Vec<Tracked>) {
+        for mut file in files {
+            release(&mut file, &mut self.ledger, &self.spool);
+            close(file, &self.spool);
+        }
+    }
+
     /// Lets go of everything of a container.
     pub(super) fn release_all(&mut self, entry: &mut Entry) {
         for mut file in std::mem::take(&mut entry.chain).into_files() {
             release(&mut file, &mut self.ledger, &self.spool);
             close(file, &self.spool);
+        }
+        if let Some(part) = entry.part.take() {
+            self.release_part(part);
         }
         self.pinned -= entry.pinned;
         entry.pinned = 0;

@@ -89,6 +89,7 @@ impl Described {
             tty: config.get("Tty").and_then(Value::as_bool).unwrap_or(false),
             log_driver: host.and_then(|host| host.get("Type")).map(text).unwrap_or_default(),
             max_file: max_file.unwrap_or(1),
+            max_size: host.and_then(|host| bytes(host.get("max-size")?.as_str()?)),
             // A container that does not say that it ended may still write.
             running: config.get("Running").and_then(Value::as_bool).unwrap_or(true),
             logspout: config.get("Logspout").and_then(Value::as_str).map(str::to_owned),
@@ -128,7 +129,33 @@ fn pick_config(mut value: Value) -> Value {
 
 fn pick_host(mut value: Value) -> Value {
     let mut take = |pointer: &str| value.pointer_mut(pointer).map(Value::take).unwrap_or_default();
-    serde_json::json!({ "Type": take("/LogConfig/Type"), "max-file": take("/LogConfig/Config/max-file") })
+    serde_json::json!({ "Type": take("/LogConfig/Type"), "max-file": take("/LogConfig/Config/max-file"), "max-size": take("/LogConfig/Config/max-size") })
+}
+
+/// A size as the engine takes it (`10m`, `1.5 GiB`, `4096`): a number, and a power of 1024. Without a limit (`-1`) there is none.
+pub(crate) fn bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let end = text.find(|character: char| !(character.is_ascii_digit() || character == '.')).unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(end)?;
+    let power = match &*unit.trim_start().to_ascii_lowercase() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        "p" | "pb" | "pib" => 50,
+        _ => return None,
+    };
+    match number.parse::<u64>() {
+        Ok(whole) => whole.checked_mul(1 << power),
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "the engine does the same"
+        )]
+        Err(_) => Some((number.parse::<f64>().ok()? * (1u64 << power) as f64) as u64),
+    }
 }
 
 /// How a container's log is treated.
@@ -209,7 +236,7 @@ mod tests {
         assert_eq!(meta.image, "nginx:1.27");
         assert_eq!(meta.labels["a"], "b");
         assert_eq!((meta.tty, meta.running, meta.max_file), (true, true, 3));
-        assert_eq!(meta.log_driver, "json-file");
+        assert_eq!((&*meta.log_driver, meta.max_size), ("json-file", Some(1 << 20)));
         assert_eq!(meta.logspout.as_deref(), Some("ignore"));
     }
 
@@ -237,6 +264,23 @@ mod tests {
         std::fs::write(dir.path().join(CONFIG), r#"{"Name":"#).unwrap();
         assert_eq!(described.refresh(dir.path()), Refreshed { is_changed: false, is_unreadable: true, refused: None });
         assert_eq!(described.meta().unwrap().name, "a");
+    }
+
+    #[test]
+    fn sizes_as_the_engine_takes_them() {
+        for (text, size) in [
+            ("4096", Some(4096)),
+            ("10m", Some(10 << 20)),
+            (" 1.5 GiB ", Some(3 << 29)),
+            ("32kB", Some(32 << 10)),
+            ("-1", None),
+            ("", None),
+            ("m", None),
+            ("1x", None),
+            ("99999999p", None),
+        ] {
+            assert_eq!(bytes(text), size, "{text}");
+        }
     }
 
     #[test]

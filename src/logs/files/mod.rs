@@ -5,16 +5,19 @@
 //! own positions; the table owns descriptors, the order of the files, and the [spool](crate::logs::spool).
 
 mod chain;
+mod compressed;
 mod container;
 mod file;
 mod keep;
 mod meta;
+mod part;
 mod signal;
 mod table;
 mod watch;
 
 pub use container::LoggedContainer;
 pub use file::LogFile;
+pub(super) use meta::bytes;
 
 use std::io;
 use std::path::PathBuf;
@@ -42,6 +45,17 @@ pub struct TableOptions {
     pub own_container: Option<ContainerId>,
     /// How many consumers there are; each goes by its index. With none, nothing is kept that leaves the disk.
     pub consumers: usize,
+    /// Where the [feed](crate::logs::feed) puts what it takes from the engine's API; `None` without one.
+    pub feed_dir: Option<PathBuf>,
+}
+
+/// Whose files a table has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The engine's own.
+    Engine,
+    /// Those that skep writes itself, of what it takes from the engine's API.
+    Feed,
 }
 
 /// The table. Cheap to ask; the thread behind it does the work.
@@ -49,6 +63,8 @@ pub struct TableOptions {
 pub struct FileTable {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// The table of the feed's files.
+    feed: Option<Arc<Self>>,
 }
 
 /// What the thread and the handle have in common.
@@ -56,9 +72,11 @@ pub struct FileTable {
 pub(super) struct Shared {
     containers: Mutex<Arc<Vec<Arc<LoggedContainer>>>>,
     is_first_scan_done: AtomicBool,
+    /// The engine's files are out of reach, and its API is asked for all logs.
+    is_without_files: AtomicBool,
     is_stopped: AtomicBool,
     beats: AtomicU64,
-    bells: Vec<Bell>,
+    bells: Arc<[Bell]>,
     kick: Arc<Kick>,
 }
 
@@ -68,29 +86,69 @@ impl FileTable {
     /// # Errors
     /// When the kernel gives no thread or no descriptor.
     pub fn start(options: TableOptions, parts: &Parts, metrics: TableMetrics) -> io::Result<Arc<Self>> {
+        let bells: Arc<[Bell]> = (0..options.consumers).map(|_| Bell::default()).collect();
+        let feed = match options.feed_dir.clone() {
+            None => None,
+            Some(dir) => {
+                // Nothing leaves the feed before it is acknowledged.
+                let options = TableOptions { containers_dir: dir, spool_dir: None, feed_dir: None, ..options.clone() };
+                Some(Self::start_one(options, Kind::Feed, Arc::clone(&bells), parts, metrics.of_feed(), None)?)
+            }
+        };
+        Self::start_one(options, Kind::Engine, bells, parts, metrics, feed)
+    }
+
+    fn start_one(
+        options: TableOptions,
+        kind: Kind,
+        bells: Arc<[Bell]>,
+        parts: &Parts,
+        metrics: TableMetrics,
+        feed: Option<Arc<Self>>,
+    ) -> io::Result<Arc<Self>> {
         let shared = Arc::new(Shared {
             containers: Mutex::default(),
             is_first_scan_done: AtomicBool::new(false),
+            is_without_files: AtomicBool::new(false),
             is_stopped: AtomicBool::new(false),
             beats: AtomicU64::new(0),
-            bells: (0..options.consumers).map(|_| Bell::default()).collect(),
+            bells,
             kick: Arc::new(Kick::new()?),
         });
-        let table = table::Table::new(options, Arc::clone(&shared), parts, metrics)?;
+        let table = table::Table::new(options, kind, Arc::clone(&shared), parts, metrics)?;
         let thread = std::thread::Builder::new().name("skep-files".to_owned()).spawn(move || table.run())?;
-        Ok(Arc::new(Self { shared, thread: Mutex::new(Some(thread)) }))
+        Ok(Arc::new(Self { shared, thread: Mutex::new(Some(thread)), feed }))
+    }
+
+    /// The table of the feed's files, which this one shows beside its own.
+    #[must_use]
+    pub const fn feed(&self) -> Option<&Arc<Self>> {
+        self.feed.as_ref()
     }
 
     /// All containers with logs to read, as they are now.
     #[must_use]
     pub fn containers(&self) -> Arc<Vec<Arc<LoggedContainer>>> {
-        Arc::clone(&self.shared.containers.lock().unwrap_or_else(PoisonError::into_inner))
+        let own = Arc::clone(&self.shared.containers.lock().unwrap_or_else(PoisonError::into_inner));
+        let fed = self.feed.as_ref().map(|feed| feed.containers()).filter(|fed| !fed.is_empty());
+        let Some(fed) = fed else { return own };
+        // The engine's own files come first, where they can be read after all.
+        let others = fed.iter().filter(|fed| !own.iter().any(|own| own.id() == fed.id())).cloned();
+        Arc::new(own.iter().cloned().chain(others).collect())
     }
 
     /// Whether all directories have been seen once. Before that a container that is not there may yet come: nobody may conclude that it is gone.
     #[must_use]
     pub fn first_scan_done(&self) -> bool {
-        self.shared.is_first_scan_done.load(Ordering::Acquire)
+        let is_done = |flag: &AtomicBool| flag.load(Ordering::Acquire);
+        (is_done(&self.shared.is_first_scan_done) || is_done(&self.shared.is_without_files))
+            && self.feed.as_ref().is_none_or(|feed| feed.first_scan_done())
+    }
+
+    /// The engine's files are out of reach for good: nobody waits for them, and that is no fault.
+    pub fn go_without_files(&self) {
+        self.shared.is_without_files.store(true, Ordering::Release);
+        self.shared.kick.kick();
     }
 
     /// Sleeps until something changed for this consumer or [`FileTable::wake`] was called, also if that was since the last sleep. False when `timeout` passed,
@@ -123,6 +181,9 @@ impl FileTable {
             tracing::error!("the file table's thread had panicked");
         }
         self.shared.bells.iter().for_each(Bell::ring);
+        if let Some(feed) = &self.feed {
+            feed.stop();
+        }
     }
 }
 

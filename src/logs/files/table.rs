@@ -14,9 +14,10 @@ use super::chain::{Chain, Kept, Look, Refused, Tracked};
 use super::container::{Consumer, LoggedContainer};
 use super::keep::Ledger;
 use super::meta::{Described, Own, Treatment};
+use super::part::PartCopy;
 use super::signal::Bell;
 use super::watch::Watcher;
-use super::{Shared, TableOptions};
+use super::{Kind, Shared, TableOptions};
 use crate::logs::spool::{self, Spool};
 use crate::logs::{ContainerId, ContainerMeta};
 use crate::telemetry::{Part, Parts, TableMetrics};
@@ -42,6 +43,7 @@ const TRIED_AGAIN: Duration = Duration::from_secs(5);
 /// All the thread owns.
 #[derive(Debug)]
 pub(super) struct Table {
+    kind: Kind,
     dir: PathBuf,
     pub(super) spool_dir: Option<PathBuf>,
     wants_inotify: bool,
@@ -101,28 +103,35 @@ pub(super) struct Entry {
     /// Length of the file that is written, at the last look.
     written: u64,
     pub(super) pinned: u64,
+    /// What was copied of the only file while it is written.
+    pub(super) part: Option<PartCopy>,
 }
 
 impl Table {
-    pub(super) fn new(options: TableOptions, shared: Arc<Shared>, parts: &Parts, metrics: TableMetrics) -> io::Result<Self> {
-        let TableOptions { containers_dir, spool_dir, spool_bytes, inotify, own_container, consumers: _ } = options;
+    pub(super) fn new(options: TableOptions, kind: Kind, shared: Arc<Shared>, parts: &Parts, metrics: TableMetrics) -> io::Result<Self> {
+        let TableOptions { containers_dir, spool_dir, spool_bytes, inotify, own_container, consumers: _, feed_dir: _ } = options;
         let kick = Arc::clone(&shared.kick);
         let spool = Spool::start(spool_dir.clone(), metrics.clone(), move || kick.kick())?;
-        let spool_part = parts.part("logs.spool");
+        let (files_part, spool_part) = match kind {
+            Kind::Engine => (parts.part("logs.files"), parts.part("logs.spool")),
+            Kind::Feed => (parts.part("logs.feed.files"), parts.part("logs.feed.files")),
+        };
         match &spool_dir {
             Some(_) => spool_part.ok(),
+            None if kind == Kind::Feed => {}
             None => spool_part.degraded(
                 "there is no state directory for it: lines of removed files are kept open until they are acknowledged, and do not survive the agent",
             ),
         }
         let now = Instant::now();
         Ok(Self {
+            kind,
             dir: containers_dir,
             spool_dir,
             wants_inotify: inotify,
             shared,
             metrics,
-            files_part: parts.part("logs.files"),
+            files_part,
             spool_part,
             own: Own { container: own_container, service: None },
             watcher: None,
@@ -189,6 +198,7 @@ impl Table {
         let [is_kicked, has_names, has_writes] = self.sleep(until.saturating_duration_since(now), hears_writes);
         if is_kicked {
             self.shared.kick.drain();
+            self.is_part_due |= self.root_problem.is_some();
             self.take_copies();
             self.take_acknowledgements();
         }
@@ -263,6 +273,8 @@ impl Table {
             }
             if entry.chain.is_unsettled() {
                 self.update(&id);
+            } else if entry.chain.is_one_file {
+                self.insure(&id);
             }
         }
     }
@@ -363,6 +375,10 @@ impl Table {
     }
 
     fn tell_part(&self) {
+        if self.root_problem.is_some() && self.shared.is_without_files.load(Ordering::Acquire) {
+            self.files_part.off("the engine's log files are out of reach: all logs come from its API");
+            return;
+        }
         let problems = match &self.root_problem {
             Some(why) => vec![why.clone()],
             None => self.refusal().into_iter().chain(self.watch_problem.clone()).chain(self.is_short.then(|| SHORT.to_owned())).collect(),
@@ -440,7 +456,8 @@ impl Table {
         const STATES: [&str; 4] = ["tailed", "unreadable", "other_driver", "excluded"];
         for state in STATES {
             let count = self.entries.values().filter(|entry| entry.state() == state).count();
-            self.metrics.containers("file", state, i64::try_from(count).unwrap_or(i64::MAX));
+            let source = if self.kind == Kind::Feed { "api" } else { "file" };
+            self.metrics.containers(source, state, i64::try_from(count).unwrap_or(i64::MAX));
         }
         *self.shared.containers.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(tailed);
     }
@@ -465,13 +482,13 @@ impl Table {
             // Only whether it is still there.
             Treatment::OtherDriver | Treatment::Excluded => match std::fs::metadata(&entry.dir) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Look::Gone,
-                _ => Look::Settled { written: 0, compressed: 0, failed: Vec::new() },
+                _ => Look::Settled { written: 0, failed: Vec::new() },
             },
         };
         let was_removed = entry.is_removed;
         let mut refused = Vec::new();
         match look {
-            Look::Settled { written, compressed, failed } => {
+            Look::Settled { written, failed } => {
                 entry.is_removed = false;
                 if entry.written != written {
                     entry.written = written;
@@ -479,7 +496,6 @@ impl Table {
                     entry.container.touch();
                     self.is_ring_due = true;
                 }
-                (0..compressed).for_each(|_| self.metrics.file_error("compressed"));
                 failed.iter().for_each(|_| self.metrics.file_error("open"));
                 if !failed.is_empty() {
                     self.again.insert(id.clone());
@@ -550,6 +566,7 @@ impl Table {
             refused: Vec::new(),
             written: 0,
             pinned: 0,
+            part: None,
         }
     }
 
@@ -578,6 +595,9 @@ impl Table {
         let is_news = self.own.learn(id, &meta);
         if let Some(entry) = self.entries.get_mut(id) {
             entry.container.set_meta(meta.clone());
+            entry.chain.max_size = meta.max_size;
+            // Without a limit the engine never rotates.
+            entry.chain.is_one_file = meta.max_file == 1 && meta.max_size.is_some();
             entry.container.touch();
             entry.meta = Some(Arc::new(meta));
             self.is_ring_due = true;
@@ -609,13 +629,17 @@ impl Table {
     }
 
     /// Brings what consumers see in line with what is known.
-    fn update(&mut self, id: &ContainerId) {
+    pub(super) fn update(&mut self, id: &ContainerId) {
+        self.save_part(id);
         let Some(entry) = self.entries.get_mut(id) else { return };
         for _ in 0..entry.chain.settle(entry.is_removed) {
             self.metrics.file_error("read");
             self.again.insert(id.clone());
         }
         entry.chain.join();
+        let dropped = std::mem::take(&mut entry.chain.dropped);
+        self.let_go(dropped);
+        let Some(entry) = self.entries.get_mut(id) else { return };
         if entry.is_removed && entry.treatment == Treatment::Unknown && !entry.chain.files.is_empty() {
             // Nobody will tell who it was any more. Its lines are worth more than its name.
             entry.treatment = Treatment::Tailed;

@@ -1,3 +1,4 @@
 //! Entries out of bytes.
 
+pub mod frames;
 pub mod json_file;

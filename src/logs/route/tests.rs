@@ -97,6 +97,7 @@ impl Bench {
         assert_eq!(sinks.len(), spec.workers);
         let table = TableOptions {
             containers_dir: self.root.path().join("containers"),
+            feed_dir: None,
             spool_dir: Some(self.root.path().join("state/spool")),
             spool_bytes: 1 << 30,
             inotify: true,

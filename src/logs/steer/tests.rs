@@ -72,6 +72,7 @@ impl Lab {
         let metrics = Metrics::new().unwrap();
         let table = TableOptions {
             containers_dir: root.path().join("containers"),
+            feed_dir: None,
             spool_dir: None,
             spool_bytes: 1 << 30,
             inotify: true,

@@ -32,6 +32,7 @@ impl Bench {
             inotify: true,
             own_container: None,
             consumers: 1,
+            feed_dir: None,
         };
         Self { root, parts: Parts::default(), metrics: Metrics::new().unwrap(), options }
     }
@@ -104,6 +105,10 @@ pub(super) struct Engine {
     pub(super) rotations: u64,
     /// The first line of each file, by its rotation number.
     firsts: Vec<i64>,
+    /// `compress=true`.
+    pub(super) is_compressing: bool,
+    /// With one file, before 23.0: the full one is renamed.
+    pub(super) leaves_one: bool,
 }
 
 pub(super) fn line(number: i64) -> Vec<u8> {
@@ -121,7 +126,19 @@ impl Engine {
         let id = ContainerId::new(&format!("{number:064x}")).unwrap();
         let dir = root.join(id.as_str());
         fs::create_dir(&dir).unwrap();
-        let engine = Self { dir, id, max_file, max_size, file: None, size: 0, next: 0, rotations: 0, firsts: vec![0] };
+        let engine = Self {
+            dir,
+            id,
+            max_file,
+            max_size,
+            file: None,
+            size: 0,
+            next: 0,
+            rotations: 0,
+            firsts: vec![0],
+            is_compressing: false,
+            leaves_one: false,
+        };
         let host = format!(r#"{{"LogConfig":{{"Type":"json-file","Config":{{"max-file":"{max_file}","max-size":"{max_size}"}}}}}}"#);
         fs::write(engine.dir.join("hostconfig.json"), host).unwrap();
         engine.describe(&format!("job-{number}"), true, "{}");
@@ -140,6 +157,24 @@ impl Engine {
     pub(super) fn path(&self, number: u32) -> PathBuf {
         let name = format!("{}-json.log", self.id.as_str());
         self.dir.join(if number == 0 { name } else { format!("{name}.{number}") })
+    }
+
+    pub(super) fn compressed_path(&self, number: u32) -> PathBuf {
+        self.dir.join(format!("{}-json.log.{number}.gz", self.id.as_str()))
+    }
+
+    /// As dockerd's `compressFile`, in steps that somebody may see: the file grows beside the plain one, which goes when it is whole.
+    pub(super) fn compress(&self) {
+        let content = fs::read(self.path(1)).unwrap();
+        let mut writer = flate2::GzBuilder::new().extra(&b"{}"[..]).write(Vec::new(), flate2::Compression::default());
+        writer.write_all(&content).unwrap();
+        let whole = writer.finish().unwrap();
+        let mut file = File::create(self.compressed_path(1)).unwrap();
+        for piece in whole.chunks(whole.len() / 3 + 1) {
+            file.write_all(piece).unwrap();
+        }
+        drop(file);
+        fs::remove_file(self.path(1)).unwrap();
     }
 
     pub(super) fn open(&mut self) {
@@ -178,19 +213,33 @@ impl Engine {
             before_removal(*first);
         }
         if self.max_file > 1 {
-            fs::remove_file(self.path(last)).ok();
+            let path = |number| if self.is_compressing { self.compressed_path(number) } else { self.path(number) };
+            fs::remove_file(path(last)).ok();
             for number in (1..last).rev() {
-                fs::rename(self.path(number), self.path(number + 1)).ok();
+                fs::rename(path(number), path(number + 1)).ok();
             }
             fs::rename(self.path(0), self.path(1)).unwrap();
         } else {
             // 23.0 and later; before it a `.1` stays behind.
-            fs::remove_file(self.path(0)).unwrap();
+            if self.leaves_one {
+                fs::rename(self.path(0), self.path(1)).unwrap();
+            } else {
+                fs::remove_file(self.path(0)).unwrap();
+            }
         }
         self.firsts.insert(0, self.next);
         self.firsts.truncate(self.max_file as usize);
         self.rotations += 1;
         self.open();
+        if self.is_compressing && self.max_file > 1 {
+            self.compress();
+        }
+    }
+
+    /// Throws the content of the only file away and goes on at its beginning.
+    pub(super) fn write_anew(&mut self) {
+        self.file.as_ref().unwrap().set_len(0).unwrap();
+        self.size = 0;
     }
 
     pub(super) fn end(&mut self) {
@@ -214,11 +263,13 @@ pub(super) struct Follower {
     pub(super) next: i64,
     /// Whether lines may be missing. None ever comes twice or out of order.
     pub(super) may_miss: bool,
+    /// The lines that came.
+    pub(super) read: Vec<i64>,
 }
 
 impl Follower {
     pub(super) fn new(container: Arc<LoggedContainer>) -> Self {
-        Self { container, file: None, offset: 0, rest: Vec::new(), next: 0, may_miss: false }
+        Self { container, file: None, offset: 0, rest: Vec::new(), next: 0, may_miss: false, read: Vec::new() }
     }
 
     /// Goes on at a place that was acknowledged, `next` being the line there. False when the chain has no such file.
@@ -280,6 +331,7 @@ impl Follower {
             let number: i64 = number.unwrap_or_else(|| panic!("no line of the engine's: {text:?}"));
             assert!(number == self.next || (self.may_miss && number > self.next), "line {number} came where {} was due", self.next);
             self.next = number + 1;
+            self.read.push(number);
         }
     }
 
