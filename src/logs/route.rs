@@ -266,9 +266,10 @@ impl Route {
         }
     }
 
-    /// Tries again to save what is owed. Whether nothing is owed any more.
+    /// Tries again to save what could not be saved, though nothing new may come for long: until then a crash would send all of it again. Whether nothing is owed
+    /// any more.
     fn pay(&mut self) -> bool {
-        if !self.owed.is_empty() && self.tried.is_none_or(|at| at.elapsed() >= PULSE) {
+        if self.unsaved.is_some() && self.tried.is_none_or(|at| at.elapsed() >= PULSE) {
             self.save();
             if self.unsaved.is_none() {
                 self.acknowledge_owed();

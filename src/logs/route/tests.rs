@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Route, RouteOptions};
 use crate::config::RouteSpec;
 use crate::logs::ContainerId;
-use crate::logs::cursor::{CursorFile, Found};
+use crate::logs::cursor::{CursorFile, Found, file_name};
 use crate::logs::files::{FileTable, TableOptions};
 use crate::logs::positions::{Positions, worker_of};
 use crate::logs::sink::tests::server::{self, Shared};
@@ -189,6 +189,32 @@ fn workers_ship_every_line_once_and_in_order_whatever_their_number() {
         }
     }
     assert_eq!(bench.server.lock().unwrap().conflicts, 0, "nothing was sent again");
+}
+
+/// A disk that has room again gets the cursor, though no line comes that would take it there.
+#[test]
+fn a_cursor_that_could_not_be_saved_is_saved_when_it_can_be() {
+    let bench = Bench::new();
+    bench.create(1, "web", &Value::Null);
+    bench.write(1, "stdout", "a\n", 1);
+    let running = bench.run("");
+    let file = CursorFile::new(&bench.root.path().join("state"), "es");
+    let offset = || match file.load("es").unwrap() {
+        Found::Cursor(cursor) => cursor.containers.get(&id(1)).map_or(0, |position| position.place.offset),
+        _ => 0,
+    };
+    until("the first line is in the cursor", || offset() > 0);
+    let before = offset();
+    // Where the next cursor is written first, before it takes the place of the old one.
+    let beside = bench.root.path().join("state/cursors").join(format!("{}.new", file_name("es")));
+    fs::create_dir(&beside).unwrap();
+    bench.write(1, "stdout", "b\n", 2);
+    until("the second line has arrived", || bench.taken() == 2);
+    until("the cursor cannot be saved", || bench.value("skep_log_cursor_errors_total{route=\"es\"}") > 0);
+    assert_eq!(offset(), before);
+    fs::remove_dir(&beside).unwrap();
+    until("it is saved", || offset() > before);
+    running.end();
 }
 
 /// Of what a filter leaves out nothing is sent, and nothing is kept: neither files of a container that is gone, nor the place of a stream.
