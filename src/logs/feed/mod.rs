@@ -198,7 +198,7 @@ fn has_files(options: &FeedOptions, inventory: &Inventory) -> bool {
 /// Whether a container's log comes from the API.
 fn is_fed(container: &Container, has_files: bool) -> bool {
     // Before it was inspected nobody knows its driver.
-    let is_switched_off = container.labels.get("skep.logs").is_some_and(|value| is_off(value));
+    let is_switched_off = container.labels.get("skep.logs").is_some_and(is_off);
     match &*container.log_driver {
         _ if !container.inspected || is_switched_off => false,
         "none" => false,
