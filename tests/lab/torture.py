@@ -21,6 +21,7 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 import lines
+import rotation
 import writers
 from bulk import Sink
 from common import LabError, Report, find_binary, run, say, wait_for
@@ -93,7 +94,7 @@ class Torture(Rows):
         self.api = Api(self.socket)
         writers.load_image(self.engine)
         self.sink = Sink(free_port(), self.options.seed, home / "sink.log")
-        route = f"elasticsearch://127.0.0.1:{self.sink.port}?name=torture&timeout=3s&flush=300ms&batch_records=2000"
+        route = f"elasticsearch://127.0.0.1:{self.sink.port}?name=torture&timeout=3s&flush=200ms&batch_records=500"
         self.agent = Agent(binary, self, free_port(), ["--shutdown.timeout", "3s", "--route", route], home / "agent.log")
         self.agent.start()
         self.agent.wait_ready()
@@ -411,6 +412,7 @@ class Torture(Rows):
                 self.agent.kill()
                 writers.empty_folder(self.state)
                 self.wait_written()
+                halves = self.expect_halves()
                 self.agent.start()
             self.arrived()
 
@@ -420,8 +422,26 @@ class Torture(Rows):
                     == sums["skep_log_records_read_total"] > 0
             wait_for("the agent to have sent all files again", at_rest, PATIENCE)
         _, written, lost, _, duplicates, *_ = self.table[-1]
-        self.report.check("what is sent again after the loss of the state is known by its id", self.created == written - lost and duplicates > 0,
-                          f"{self.created} documents created for {written} lines, {duplicates} times 409")
+        self.report.check("what is sent again after the loss of the state is known by its id", self.created == written - lost + halves and duplicates > 0,
+                          f"{self.created} documents created for {written} lines and {halves} ends of lines, {duplicates} times 409")
+
+    def expect_halves(self):
+        """An oldest file may begin with the end of a line whose beginning went with the file before it. An agent that knows of nothing sends that too: a record under an
+        id that was never sent. Gives their number."""
+        halves = 0
+        for w in self.rotated:
+            _, strange, empty = w.in_files()
+            new = {(w.id, s, str(when), str(checksum)) for s, when, checksum in strange} - self.expected_strange
+            self.expected_strange |= new
+            halves += len(new)
+            # Of a line of just one piece that is its line feed.
+            for s in w.streams:
+                alone = sum(number == 0 for number in empty[s]) if len(rotation.chain(w.log_file)) == 3 else 0
+                self.empties_spared[w.name, s] = self.empties_spared.get((w.name, s), 0) - alone
+                self.forgiven += alone
+                halves += alone
+        self.note(f"{halves} ends of lines whose beginning was rotated away")
+        return halves
 
     def together(self):
         with self.row("all faults of the sink, and kills"):
