@@ -129,6 +129,7 @@ class Rows:
         self.notes += [f"{number} {what}" for what, number in sorted(self.sink.ask("done").items())]
         lost = self.lost + len(absent)
         self.table.append([name, written, lost, repeated, duplicates, len(disorder), self.engine_lost, f"{seconds:.1f}", ", ".join(self.notes)])
+        self.agent.wait_ready()
         told, before, self.told = self.agent.told(), self.told, self.agent.told()
         # What is told of lines that did not arrive, since the row before.
         told = {key: int(value - before.get(key, 0)) for key, value in sorted(told.items()) if value > before.get(key, 0)}
