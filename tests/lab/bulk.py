@@ -176,6 +176,13 @@ class Store:
                 of.times, of.offsets, of.numbers = array("q"), array("q"), array("q")
             return found
 
+    def known(self, key, times):
+        """Whether there are empty lines of a stream with these times."""
+        with self.lock:
+            of = self.streams[tuple(key)]
+            there = {same for index, same in self.ids.values() if index == of.index}
+            return [when in there for when in times]
+
     def refused(self):
         with self.lock:
             return [[*key, n] for key, of in self.streams.items() for n, there in enumerate(of.there) if there == 2]

@@ -61,7 +61,7 @@ def nanoseconds(text):
 
 def stored(files):
     """What the engine's files of one container hold, oldest first: the numbers of each stream; what is no line of a writer's, as (stream, time, checksum); and
-    behind which numbers of each stream there are empty lines.
+    the empty lines of each stream, as (the number before, time).
 
     An entry goes on with the one before it on its stream if that has the same time and no line feed."""
     numbers, strange, empty, last = {"o": set(), "e": set()}, set(), {"o": [], "e": []}, {"o": 0, "e": 0}
@@ -75,7 +75,7 @@ def stored(files):
             numbers[letter].add(line.number)
             last[letter] = line.number
         elif text in ("", "\r"):
-            empty[letter].append(last[letter])
+            empty[letter].append((last[letter], nanoseconds(when)))
         else:
             strange.add((letter, nanoseconds(when), zlib.crc32(text.encode())))
 

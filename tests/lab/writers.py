@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import subprocess
+import urllib.error
 import urllib.request
 
 import images
@@ -191,6 +192,15 @@ class Agent:
             for key in {name, *(f"{name}:{word}" for word in own)}:
                 found[key] = found.get(key, 0) + float(value)
         return found
+
+    def part(self, name):
+        """The state of a part, as /readyz tells it."""
+        try:
+            with urllib.request.urlopen(self.base + "/readyz", timeout=10) as answer:
+                text = answer.read()
+        except urllib.error.HTTPError as degraded:
+            text = degraded.read()
+        return json.loads(text)["parts"][name]["state"]
 
     def wait_ready(self):
         wait_for("the agent to answer", self.sums, 60, every=0.05)
