@@ -28,7 +28,7 @@ class Faults(Rows):
 
     def write(self, weight, seconds, bounded=False, rounds=1, ends=True, once=False):
         """Rounds of writing, of so many lines together. Bounded: in one round nobody writes more than its files keep for an agent that is away. Gives after each
-        grant, while the lines are written; what is left of a round arrives before the next. `once`: one round, so that the files keep all of the row."""
+        grant, while the lines are written; what is left of a round arrives before the next. `once`: no more rounds than that, so that the files keep all of the row."""
         each = self.unit * weight / len(self.long_lived)
         if bounded and not once:
             # Those that hold least do not set the number of rounds: they write less.
@@ -274,7 +274,8 @@ class Faults(Rows):
         with self.row("state directory full"):
             fill = self.state / "fill"
             try:
-                for _ in self.write(1, 2, bounded=True, rounds=2):
+                # No more in all than the files keep: no cursor is saved meanwhile, and an agent that is killed begins where it stood before.
+                for _ in self.write(1, 2, bounded=True, rounds=2, once=True):
                     if not fill.exists():
                         with open(fill, "wb", buffering=0) as f, contextlib.suppress(OSError):
                             while f.write(bytes(1 << 16)):
@@ -312,7 +313,8 @@ class Faults(Rows):
                 halves = self.expect_halves()
                 self.agent.start()
             self.arrived()
-            wait_for("the agent to have sent all files again", self.at_rest, PATIENCE)
+            if not self.wait_while(lambda: self.sink.ask("progress"), self.at_rest, every=0.2):
+                raise LabError(f"the agent has not sent all files again, and for {PATIENCE} s nothing came")
         _, written, lost, _, duplicates, *_ = self.table[-1]
         self.report.check("what is sent again after the loss of the state is known by its id", self.created == written - lost + halves and duplicates > 0,
                           f"{self.created} documents created for {written} lines and {halves} ends of lines, {duplicates} times 409")
@@ -328,10 +330,11 @@ class Faults(Rows):
             halves += len(new)
             # Of a line of just one piece that is its line feed: an empty line that is not known.
             for s in w.streams:
-                alone = sum(not known for known in self.sink.ask("known", key=[w.name, s], times=[when for number, when in empty[s] if number == 0]))
-                self.empties_spared[w.name, s] = self.empties_spared.get((w.name, s), 0) - alone
-                self.forgiven += alone
-                halves += alone
+                times = [when for number, when in empty[s] if number == 0]
+                alone = [when for when, known in zip(times, self.sink.ask("known", key=[w.name, s], times=times)) if not known]
+                self.empties_spared[w.name, s] = self.empties_spared.get((w.name, s), 0) - len(alone)
+                self.forgiven.update((w.name, s, when) for when in alone)
+                halves += len(alone)
         self.note(f"{halves} ends of lines whose beginning was rotated away")
         return halves
 

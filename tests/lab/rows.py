@@ -19,7 +19,7 @@ class Rows:
         self.told, self.last_told = {}, {}                   # what the agents told of lines that did not arrive, in all and in the last row
         self.expected_strange = set()                        # what the engine's files have that is no whole line: (container, stream, time, checksum)
         self.empties_spared, self.empties_before = {}, {}
-        self.forgiven = 0                                    # empty records that stand elsewhere than behind their number, and may
+        self.forgiven = set()                                # empty records that stand elsewhere than behind their number, and may: (writer, stream, time)
         self.began = time.monotonic()
 
     @contextlib.contextmanager
@@ -81,7 +81,9 @@ class Rows:
         def all_there():
             last["missing"] = self.missing()
             return not last["missing"][0] and not any(lack > 0 for lack in last["missing"][1].values())
-        self.wait_while(lambda: self.sink.ask("counts"), all_there, every=0.1)
+        self.wait_while(lambda: self.sink.ask("progress"), all_there, every=0.1)
+        # One that has just started may ship before it answers.
+        self.agent.wait_ready()
         return last["missing"]
 
     def settle(self, name):
@@ -111,9 +113,7 @@ class Rows:
     def judge(self, name, holes, is_told):
         state = self.sink.ask("state")
         disorder = self.sink.ask("disorder", holes=holes)
-        while self.forgiven:
-            self.forgiven -= 1
-            disorder.remove(next(entry for entry in disorder if entry[3][1:] == [0, -1]))
+        disorder = [entry for entry in disorder if (*entry[:2], entry[3][0]) not in self.forgiven]
         repeated = len(state["repeated"]) + len(state["collisions"]) - self.counted["repeated"] + self.excess
         strange = {tuple(key.split()) for key in state["strange"]}
         odd, absent = strange - self.expected_strange, self.expected_strange - strange
