@@ -440,7 +440,7 @@ class Faults(Rows):
 
     def certain(self):
         """More rotations than files, and jobs that come and go, while no agent runs."""
-        with self.row("lost for certain", is_told=True):
+        with self.row("lost for certain", holes=True, is_told=True):
             self.agent.kill()
             some = self.rotated[:3]
             for w in some:

@@ -147,7 +147,7 @@ class Rows:
             writer.spared[s] |= gone
             key = (writer.name, s)
             before = self.empties_before.get(writer.name, {}).get(s, 0)
-            lack = writer.empty[s] - before - sum(number > writer.started[s] for number, _ in empty[s])
+            lack = writer.empty[s] - before - sum(when >= self.row_since for _, when in empty[s])
             self.empties_spared[key] = self.empties_spared.get(key, 0) + lack
             self.engine_lost += len(gone) + lack
         # The oldest file may begin with the end of a line of long ago.
