@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -88,6 +89,13 @@ def wait_for(what, condition, timeout, every=0.2):
         if time.monotonic() >= end:
             raise LabError(f"waited {timeout} s in vain for {what}; last seen: {str(last)[:500]}")
         time.sleep(every)
+
+
+def free_port():
+    """A port of this machine's that nobody has now."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 def digest_of(*parts):

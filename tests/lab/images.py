@@ -56,10 +56,10 @@ class Root:
         return target
 
 
-def writer_binary():
-    """writer.c, compiled statically; kept in the cache by the digest of its source."""
-    source = HERE / "writer.c"
-    built = cache_dir() / f"writer-{digest_of(source.read_bytes())}"
+def writer_binary(name="writer"):
+    """writer.c, or another of the lab's programs, compiled statically; kept in the cache by the digest of its source."""
+    source = HERE / f"{name}.c"
+    built = cache_dir() / f"{name}-{digest_of(source.read_bytes())}"
     if not built.exists():
         need_tools("gcc")
         new = built.with_suffix(f".new-{os.getpid()}")

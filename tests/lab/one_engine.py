@@ -66,9 +66,16 @@ class OneEngine:
         return run("docker", "-H", f"unix://{self.socket}", *command, check=check, timeout=timeout, **more)
 
     def kill(self):
-        """As a crash would end it."""
+        """As a crash would end it. Its containerd goes with it; while that is a zombie, the next engine would take it to be at work, and wait for it in vain."""
+        containerd = (self.home / "exec/containerd/containerd.pid").read_text().strip()
         self.process.kill()
         self.process.wait()
+        wait_for("the engine's containerd to go", lambda: not os.path.exists(f"/proc/{containerd}"), 30, every=0.05)
+
+    def stop(self):
+        """As it ends when the machine's manager asks it to."""
+        self.process.terminate()
+        self.process.wait(60)
 
     def signal(self, number):
         self.process.send_signal(number)
